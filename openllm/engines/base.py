@@ -1,0 +1,97 @@
+"""The contract of an engine: a step machine that turns token ids into token ids.
+
+One runner loop serves every engine. Text never reaches an engine: the front tokenizes and detokenizes.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+import msgspec
+
+FinishReason = Literal["stop", "length", "abort", "error"]
+
+
+class Sampling(msgspec.Struct, frozen=True, array_like=True):
+    """How the next token is chosen. Every field is honoured, or ``Engine.refuses`` names it.
+
+    ``temperature`` 0 is greedy. ``top_k`` 0, ``top_p`` 1 and ``min_p`` 0 switch that filter off. ``stop_ids`` end
+    the answer and are not part of it; the end-of-sequence ids are among them unless the caller ignores them.
+    """
+
+    max_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+    stop_ids: tuple[int, ...] = ()
+    min_tokens: int = 0
+
+
+class Generation(msgspec.Struct, frozen=True, array_like=True):
+    """One sequence to be generated: ``prompt`` are token ids, ``id`` is unique within the runner's life."""
+
+    id: int
+    prompt: list[int]
+    sampling: Sampling
+
+
+class Delta(msgspec.Struct, frozen=True, array_like=True):
+    """What one step added to one sequence: new token ids (maybe none), and why it ended, if it did.
+
+    The stop id that ended a sequence is not among ``tokens``. ``cached`` counts prompt tokens that were found in
+    the prefix cache, sent with the first delta. ``error`` goes with finish "error".
+    """
+
+    id: int
+    tokens: list[int]
+    finish: FinishReason | None = None
+    cached: int = 0
+    error: str = ""
+
+
+class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What an engine is started with, decided by the plan.
+
+    ``path`` is a folder or a .gguf file; ``kv_cache_bytes`` the size of the KV cache; ``max_sequences`` the widest
+    batch; ``context`` the longest prompt + answer in tokens; ``cache`` a folder for compiled or converted forms.
+    """
+
+    engine: str
+    path: str
+    name: str
+    dtype: str
+    quantization: str
+    context: int
+    max_sequences: int
+    kv_cache_bytes: int
+    threads: int
+    cache: str
+    device: str = "cpu"
+    kv_cache_dtype: str = "auto"
+    tensor_parallel: int = 1
+    memory_fraction: float = 0.9
+    eager: bool = True
+
+
+class Engine(Protocol):
+    """A step machine over a continuous batch. Not thread-safe; made and used in one process by one thread."""
+
+    def add(self, request: Generation) -> None:
+        """Queue a sequence. Raises ``errors.RequestError`` if this engine cannot honour its sampling."""
+
+    def abort(self, request_id: int) -> None:
+        """Forget a sequence at once; no delta of it follows. Unknown ids are ignored."""
+
+    def step(self) -> list[Delta]:
+        """Run one iteration of the batch and return what it added. Blocks; may return an empty list."""
+
+    def busy(self) -> bool:
+        """Is a sequence queued or running?"""
+
+    def close(self) -> None:
+        """Give back memory and threads."""

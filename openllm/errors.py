@@ -1,0 +1,160 @@
+"""The one error tree.
+
+OpenLLMError
+├── UsageError                 what was asked for cannot be right            exit 2, HTTP 400
+│   ├── UnknownModel           no recipe, file or hub id of that name                 404
+│   ├── InvalidRecipe          a recipe file does not fit the schema
+│   └── UnsupportedOption      an option the chosen backend cannot honour
+├── RequestError               a request body that cannot be served                   400
+│   ├── UnsupportedParameter   a parameter we do not implement
+│   ├── ContextLengthExceeded  prompt + max_tokens do not fit the context
+│   └── ModelNotServed         the ``model`` field names another model                404
+├── WeightsError               weights cannot be had or cannot be trusted    exit 3   502
+│   ├── GatedModel             the hub wants a licence accepted and a token           403
+│   ├── MissingRevision        the pinned revision is not on the hub                  404
+│   ├── SourceUnavailable      the hub or the package index does not answer           503
+│   ├── OfflineMiss            --offline and not in the cache                         503
+│   ├── CorruptFile            a checksum or a header is wrong                        502
+│   └── DiskFull               not enough free bytes                                  507
+├── MachineError               this machine cannot run the plan              exit 4   503
+│   ├── DoesNotFit             more memory needed than is free
+│   ├── PortInUse              the address is taken
+│   └── EngineMissing          the engine's package is not installed
+└── RunnerError                the engine process                            exit 5   503
+    ├── RunnerFailed           it could not be started
+    ├── RunnerDied             it ended while it held the request
+    └── Overloaded             the queue is full                                      429
+
+Raised inside, rendered at two edges only: the CLI as one line and a hint, the API as OpenAI's error JSON.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class OpenLLMError(Exception):
+    """Base of every error that a user may meet.
+
+    ``message`` says what is wrong, ``hint`` names the next thing to do, ``param`` the offending option or
+    request field.
+    """
+
+    code: ClassVar[str] = "internal_error"
+    status: ClassVar[int] = 500
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str | None = None, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.param = param
+
+
+class UsageError(OpenLLMError):
+    code = "usage_error"
+    status = 400
+    exit_code = 2
+
+
+class UnknownModel(UsageError):
+    code = "model_not_found"
+    status = 404
+
+
+class InvalidRecipe(UsageError):
+    code = "invalid_recipe"
+
+
+class UnsupportedOption(UsageError):
+    code = "unsupported_option"
+
+
+class RequestError(OpenLLMError):
+    code = "invalid_request"
+    status = 400
+
+
+class UnsupportedParameter(RequestError):
+    code = "unsupported_parameter"
+
+
+class ContextLengthExceeded(RequestError):
+    code = "context_length_exceeded"
+
+
+class ModelNotServed(RequestError):
+    code = "model_not_found"
+    status = 404
+
+
+class WeightsError(OpenLLMError):
+    code = "weights_error"
+    status = 502
+    exit_code = 3
+
+
+class GatedModel(WeightsError):
+    code = "gated_model"
+    status = 403
+
+
+class MissingRevision(WeightsError):
+    code = "missing_revision"
+    status = 404
+
+
+class SourceUnavailable(WeightsError):
+    code = "source_unavailable"
+    status = 503
+
+
+class OfflineMiss(WeightsError):
+    code = "offline"
+    status = 503
+
+
+class CorruptFile(WeightsError):
+    code = "corrupt_file"
+
+
+class DiskFull(WeightsError):
+    code = "disk_full"
+    status = 507
+
+
+class MachineError(OpenLLMError):
+    code = "machine_error"
+    status = 503
+    exit_code = 4
+
+
+class DoesNotFit(MachineError):
+    code = "does_not_fit"
+
+
+class PortInUse(MachineError):
+    code = "port_in_use"
+
+
+class EngineMissing(MachineError):
+    code = "engine_missing"
+
+
+class RunnerError(OpenLLMError):
+    code = "runner_error"
+    status = 503
+    exit_code = 5
+
+
+class RunnerFailed(RunnerError):
+    code = "runner_failed"
+
+
+class RunnerDied(RunnerError):
+    code = "runner_died"
+
+
+class Overloaded(RunnerError):
+    code = "overloaded"
+    status = 429

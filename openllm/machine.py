@@ -1,0 +1,30 @@
+"""What this machine has."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Gpu(msgspec.Struct, frozen=True, kw_only=True):
+    """One GPU. ``memory`` and ``free`` in bytes; ``capability`` as (major, minor) for CUDA, None otherwise."""
+
+    name: str
+    memory: int
+    free: int
+    vendor: str = "nvidia"
+    capability: tuple[int, int] | None = None
+
+
+class Machine(msgspec.Struct, frozen=True, kw_only=True):
+    """One host. Sizes in bytes; ``cores`` are physical cores this process may use; ``cpu_features`` as in
+    /proc/cpuinfo (avx2, avx512f, avx512_bf16, avx512_vnni, amx_tile, ...)."""
+
+    name: str
+    system: str
+    architecture: str
+    cores: int
+    memory: int
+    free_memory: int
+    free_disk: int
+    cpu_features: tuple[str, ...] = ()
+    gpus: tuple[Gpu, ...] = ()

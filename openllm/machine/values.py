@@ -1,11 +1,11 @@
-"""What this machine has."""
+"""The values of the room: one host and its GPUs."""
 
 from __future__ import annotations
 
 import msgspec
 
 
-class Gpu(msgspec.Struct, frozen=True, kw_only=True):
+class Gpu(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One GPU. ``memory`` and ``free`` in bytes; ``capability`` as (major, minor) for CUDA, None otherwise."""
 
     name: str
@@ -15,7 +15,7 @@ class Gpu(msgspec.Struct, frozen=True, kw_only=True):
     capability: tuple[int, int] | None = None
 
 
-class Machine(msgspec.Struct, frozen=True, kw_only=True):
+class Machine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One host. Sizes in bytes; ``cores`` are physical cores this process may use; ``cpu_features`` as in
     /proc/cpuinfo (avx2, avx512f, avx512_bf16, avx512_vnni, amx_tile, ...)."""
 

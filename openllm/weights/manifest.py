@@ -66,9 +66,9 @@ class ChatFormat(msgspec.Struct, frozen=True, kw_only=True):
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """One form of a model's weights: where it is, what it holds, what can run it.
 
-    ``name`` is what the server calls the model (``family:tag``, the hub id, or the file's stem). ``bytes`` is the
-    size of the weights as stored, 0 when unknown. ``engines`` are those that can run it, best first. ``context``
-    is the longest context in tokens that the model was made for.
+    ``name`` is what the server calls the model (``family:tag``, the hub id, or the file's stem). ``bytes`` is
+    the size of the weights as stored, 0 when unknown. ``engines`` are those that can run it, best first.
+    ``context`` is the longest context in tokens that the model was made for.
     """
 
     name: str
@@ -90,8 +90,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 class Weights(msgspec.Struct, frozen=True, kw_only=True):
     """Weights that are here and whole.
 
-    ``path`` is what the engine opens (a folder, or a .gguf file); ``tokenizer`` a folder with tokenizer.json (and
-    maybe tokenizer_config.json, chat_template.jinja, generation_config.json) or a .gguf file, for the front.
+    ``path`` is what the engine opens (a folder, or a .gguf file); ``tokenizer`` a folder with tokenizer.json
+    (and maybe tokenizer_config.json, chat_template.jinja, generation_config.json) or a .gguf file, for the
+    front.
     """
 
     path: str

@@ -1,14 +1,19 @@
 """The shape of a recipe file: one family of models, its models, and the variants of their weights.
 
-Frozen pydantic models; an unknown key is an error. ``registry.py`` turns a validation error into one line
-that names file, line and key. ``openllm models --schema`` prints the JSON Schema made from this file.
+Frozen pydantic models; an unknown key is an error. ``recipe_file.py`` turns a validation error into one line
+that names file, line and key. ``models/schema.json`` is the JSON Schema made from this file.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag, model_validator
+from pydantic_core import PydanticCustomError
+
+from openllm.recipes.names import normal
 
 EngineName = Literal["vllm", "openvino", "transformers", "echo"]
 WeightFormat = Literal["safetensors", "gguf", "openvino"]
@@ -28,6 +33,30 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._:-]*$", max_
 HubId = Annotated[str, StringConstraints(pattern=r"^[\w.-]+/[\w.-]+$")]
 Revision = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+# A format's engines; "echo" opens no weights and goes with any.
+_ENGINES: dict[str, frozenset[str]] = {
+    "safetensors": frozenset({"vllm", "transformers", "echo"}),
+    "gguf": frozenset({"openvino", "vllm", "transformers", "echo"}),
+    "openvino": frozenset({"openvino", "echo"}),
+}
+
+
+def _misfit(message: str, *at: str | int) -> PydanticCustomError:
+    """A rule between keys is broken; ``at`` leads from the entry to the key to be changed."""
+    # Braces in the message are pydantic's placeholders, so the text itself travels in the context.
+    return PydanticCustomError("misfit", "{reason}", {"reason": message, "at": at})
+
+
+def _first_twin(names: Iterable[str]) -> int | None:
+    """Index of the first name that was there before, spelling aside."""
+    seen: set[str] = set()
+    for index, name in enumerate(names):
+        if normal(name) in seen:
+            return index
+        seen.add(normal(name))
+    return None
 
 
 class Entry(BaseModel):
@@ -56,6 +85,18 @@ class Shape(Entry):
         gt=0,
         description="MLA: numbers cached per token and layer, in place of keys and values.",
     )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.heads % self.kv_heads:
+            raise _misfit(f"{self.heads} heads are not a multiple of {self.kv_heads} kv_heads", "kv_heads")
+        if (self.active_parameters or 0) > self.parameters:
+            raise _misfit("active_parameters are more than parameters", "active_parameters")
+        if (self.windowed_layers or 0) > self.layers:
+            raise _misfit("windowed_layers are more than layers", "windowed_layers")
+        if self.windowed_layers and not self.sliding_window:
+            raise _misfit("windowed_layers need a sliding_window", "windowed_layers")
+        return self
 
 
 class Chat(Entry):
@@ -95,7 +136,31 @@ class PypiSource(Entry):
 class PathSource(Entry):
     """A folder or a file of this machine; for recipes of a user's own."""
 
-    path: str
+    path: str = Field(description="Absolute, or starting with ~.")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if not (self.path.startswith("~") or Path(self.path).is_absolute()):
+            raise _misfit(f"'{self.path}' is not absolute and does not start with ~", "path")
+        return self
+
+
+def _kind_of_source(value: Any) -> str | None:
+    """Which source an entry means: named by the one key that only that source has."""
+    keys = value if isinstance(value, dict) else getattr(value, "__pydantic_fields_set__", ())
+    return next((kind for kind in ("hub", "pypi", "path") if kind in keys), None)
+
+
+Source = Annotated[
+    Annotated[HubSource, Tag("hub")]
+    | Annotated[PypiSource, Tag("pypi")]
+    | Annotated[PathSource, Tag("path")],
+    Discriminator(
+        _kind_of_source,
+        custom_error_type="source_kind",
+        custom_error_message="a source has one of the keys hub, pypi, path",
+    ),
+]
 
 
 class Variant(Entry):
@@ -109,7 +174,22 @@ class Variant(Entry):
     )
     bytes: int | None = Field(default=None, gt=0, description="Size of the weights as stored.")
     engines: tuple[EngineName, ...] = Field(min_length=1, description="Engines that can run it, best first.")
-    source: HubSource | PypiSource | PathSource
+    source: Source
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        for index, engine in enumerate(self.engines):
+            if engine not in _ENGINES[self.format]:
+                raise _misfit(f"{engine} cannot open the format {self.format}", "engines", index)
+            if engine in self.engines[:index]:
+                raise _misfit(f"{engine} is named twice", "engines", index)
+        if (self.format == "gguf") != self.quantization.startswith("gguf-"):
+            raise _misfit(f"the format {self.format} holds no {self.quantization}", "quantization")
+        if isinstance(self.source, PypiSource) and self.format != "gguf":
+            raise _misfit("one file of a wheel is a whole model only as gguf", "format")
+        if isinstance(self.source, HubSource) and self.format == "gguf" and not self.source.files:
+            raise _misfit("say which of the repository's gguf files: files: [name.gguf]", "source")
+        return self
 
 
 class Model(Entry):
@@ -129,6 +209,13 @@ class Model(Entry):
     chat: Chat | None = Field(default=None, description="Family's if unset.")
     variants: tuple[Variant, ...] = Field(min_length=1, description="Best default first.")
 
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        twin = _first_twin(variant.name for variant in self.variants)
+        if twin is not None:
+            raise _misfit(f"two variants are named {self.variants[twin].name}", "variants", twin, "name")
+        return self
+
 
 class Family(Entry):
     """One recipe file."""
@@ -142,3 +229,26 @@ class Family(Entry):
     default: Name = Field(description="The model that the bare family name means.")
     chat: Chat = Chat()
     models: tuple[Model, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if normal(self.default) not in {normal(model.name) for model in self.models}:
+            raise _misfit(f"no model of this file is named {self.default}", "default")
+        twin = _first_twin(model.name for model in self.models)
+        if twin is not None:
+            raise _misfit(f"two models are named {self.models[twin].name}", "models", twin, "name")
+        places = self._given_names()
+        twin = _first_twin(name for name, _ in places)
+        if twin is not None:
+            name, at = places[twin]
+            raise _misfit(f"the name {name} is given twice in this file", *at)
+        return self
+
+    def _given_names(self) -> list[tuple[str, tuple[str | int, ...]]]:
+        """Every full name that the file spells out, with the place of the key that gives it."""
+        names: list[tuple[str, tuple[str | int, ...]]] = [(self.family, ("family",))]
+        names += [(alias, ("aliases", index)) for index, alias in enumerate(self.aliases)]
+        for at, model in enumerate(self.models):
+            names.append((f"{self.family}:{model.name}", ("models", at, "name")))
+            names += [(alias, ("models", at, "aliases", index)) for index, alias in enumerate(model.aliases)]
+        return names

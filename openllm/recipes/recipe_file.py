@@ -41,6 +41,9 @@ _ENTRIES: dict[str, type[schema.Entry]] = {
     "path": schema.PathSource,
 }
 
+# Lines that speak of models without naming one of the file's own.
+_NAMELESS = re.compile(r"^\s*(#|title:|publisher:|license:).*$", re.MULTILINE)
+
 
 class _Loader(SafeLoader):
     """Sequences become tuples, as the strict schema wants them."""
@@ -77,13 +80,13 @@ class RecipeFile:
 
     @cached_property
     def _normal_text(self) -> str:
-        return normal(self.text or "")
+        return _NAMELESS.sub("", normal(self.text or ""))
 
     def could_hold(self, name: str) -> bool:
         """False only if no name of this file can be ``name`` (normal form). Parses nothing.
 
-        A name is looked for as a whole word, so that a broken recipe of a fine-tune does not stand in the way
-        of the model that it was made from.
+        A name is looked for as a whole word outside comments and titles, so that a broken recipe of a
+        fine-tune does not stand in the way of the model that it was made from.
         """
         if name == self.stem or name.startswith((f"{self.stem}:", f"{self.stem}-")):
             return True
@@ -138,13 +141,17 @@ class RecipeFile:
             problem = error.problem or "not YAML"
             raise self.error(f"not YAML: {problem}", line=mark.line + 1 if mark else None) from None
         except (yaml.YAMLError, ValueError) as error:
-            raise self.error(f"not YAML: {error}", line=None) from None
+            raise self.error(f"not YAML: {str(error).splitlines()[0]}", line=None) from None
         finally:
             loader.dispose()
 
     def _located(self, node: yaml.Node, error: ValidationError) -> InvalidRecipe:
         """The first error in the file's order, with a count of the others."""
-        faults = sorted((_fault(node, detail) for detail in error.errors()), key=lambda fault: fault.line)
+        details = error.errors()
+        # A misspelt key is also the lack of the right one: tell it once.
+        unknown = [detail for detail in details if detail["type"] == "extra_forbidden"]
+        faults = sorted((_fault(node, detail) for detail in unknown or details), key=lambda fault: fault.line)
+        faults = [fault for fault in faults if not any(_is_under(other, fault) for other in faults)]
         first = faults[0]
         more = f" (and {len(faults) - 1} more in this file)" if len(faults) > 1 else ""
         return self.error(first.message + more, line=first.line, place=first.place)
@@ -161,6 +168,11 @@ def _fault(node: yaml.Node, detail: ErrorDetails) -> _Fault:
     loc = detail["loc"] + tuple(detail.get("ctx", {}).get("at", ()))
     place = _without_tags(loc)
     return _Fault(_line(node, place), place, _said(detail, loc))
+
+
+def _is_under(fault: _Fault, other: _Fault) -> bool:
+    """Pydantic counts a broken item as missing, and so reports the list above it as too short."""
+    return len(fault.place) > len(other.place) and fault.place[: len(other.place)] == other.place
 
 
 def _without_tags(loc: _Place) -> _Place:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,7 @@ def parse_reference(text: str) -> ModelRef:
     stands. Raises UnknownModel when it can be none of them.
     """
     text = text.strip()
-    path = Path(text).expanduser() if text else Path()
+    path = Path(os.path.expanduser(text))  # pathlib's own raises for the ~ of an unknown user
     if text.startswith(("/", ".", "~")) or text.lower().endswith(".gguf"):
         return LocalPath(path)
     if ("/" in text or "\\" in text) and path.exists():

@@ -16,6 +16,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, normalizers, processors
 from tokenizers.models import BPE
 
 from openllm.chat.pretokenizers import KINDS, BpeKind, pre_tokenizer
+from openllm.chat.tokenizer_facts import TokenizerFacts
 from openllm.errors import CorruptFile, UnsupportedOption
 
 SPACE = "\u2581"
@@ -51,10 +52,28 @@ class Vocabulary(msgspec.Struct, frozen=True):
     def flag(self, key: str, default: bool) -> bool:
         return bool(_of_type(self.metadata, f"tokenizer.ggml.{key}", bool, default))
 
-    def special(self, key: str) -> str | None:
-        """The text of the token that ``tokenizer.ggml.{key}_token_id`` names; None if it names none."""
+    def special_id(self, key: str) -> int | None:
+        """The id in ``tokenizer.ggml.{key}_token_id``; None if there is none or no such token."""
         index = _of_type(self.metadata, f"tokenizer.ggml.{key}_token_id", int, -1)
-        return self.tokens[index] if 0 <= index < len(self.tokens) else None
+        return index if 0 <= index < len(self.tokens) else None
+
+    def special(self, key: str) -> str | None:
+        """The text of that token."""
+        index = self.special_id(key)
+        return None if index is None else self.tokens[index]
+
+
+def facts(source: Vocabulary) -> TokenizerFacts:
+    """Special tokens and templates of the file."""
+    metadata = source.metadata
+    ends = [source.special_id(key) for key in ("eos", "eot", "eom")]
+    return TokenizerFacts(
+        bos=source.special("bos"),
+        eos=source.special("eos"),
+        end_ids=tuple(index for index in ends if index is not None),
+        template=_of_type(metadata, "tokenizer.chat_template", str, "") or None,
+        tool_template=_of_type(metadata, "tokenizer.chat_template.tool_use", str, "") or None,
+    )
 
 
 def vocabulary(metadata: dict[str, object]) -> Vocabulary:

@@ -45,7 +45,8 @@ class Delta(msgspec.Struct, frozen=True, array_like=True):
     """What one step added to one sequence: new token ids (maybe none), and why it ended, if it did.
 
     The stop id that ended a sequence is not among ``tokens``. ``cached`` counts prompt tokens that were found
-    in the prefix cache, sent with the first delta. ``error`` goes with finish "error".
+    in the prefix cache, sent with the first delta. ``error`` goes with finish "error", ``kind``
+    is then the class in the error tree, if it is known.
     """
 
     id: int
@@ -53,6 +54,7 @@ class Delta(msgspec.Struct, frozen=True, array_like=True):
     finish: FinishReason | None = None
     cached: int = 0
     error: str = ""
+    kind: str = ""
 
 
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):

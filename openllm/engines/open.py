@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from collections.abc import Callable
 from typing import NamedTuple, cast
@@ -54,6 +55,14 @@ def open_engine(config: EngineConfig, report: Report) -> Engine:
         raise _missing(config, maker) from error
     except Exception as error:
         raise _failed(config, error) from error
+
+
+def preload(engine: str) -> None:
+    """Import what ``engine`` needs, so that a later ``open_engine`` finds it; does nothing where it cannot."""
+    maker = _MAKERS.get(engine)
+    if maker is not None:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(maker.module)
 
 
 def _missing(config: EngineConfig, maker: _Maker) -> EngineMissing:

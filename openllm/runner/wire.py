@@ -1,0 +1,118 @@
+"""Messages between front and runner, and how they are framed.
+
+A stream socket (a socketpair on one machine, TCP in a cluster) carries frames: a length of 4 bytes, little
+endian, then one msgpack message. One message per engine step carries the new token ids of every sequence.
+A stream socket rather than a message queue: its end of file is the news that the peer died.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+import msgspec
+
+from openllm.engines.base import Delta, EngineConfig, Generation
+
+_LENGTH = struct.Struct("<I")
+MAX_FRAME_BYTES = 256 * 1024 * 1024
+
+
+class Load(msgspec.Struct, frozen=True, array_like=True, tag="load"):
+    """Front to runner, once, first: open this engine."""
+
+    config: EngineConfig
+
+
+class Add(msgspec.Struct, frozen=True, array_like=True, tag="add"):
+    """Front to runner: generate these sequences."""
+
+    generations: list[Generation]
+
+
+class Abort(msgspec.Struct, frozen=True, array_like=True, tag="abort"):
+    """Front to runner: forget these sequences."""
+
+    ids: list[int]
+
+
+class Stop(msgspec.Struct, frozen=True, array_like=True, tag="stop"):
+    """Front to runner: end the process."""
+
+
+class Progress(msgspec.Struct, frozen=True, array_like=True, tag="progress"):
+    """Runner to front: what it is doing before it is ready."""
+
+    text: str
+
+
+class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
+    """Runner to front: the engine is open and has decoded a token. ``seconds`` since Load."""
+
+    seconds: float
+
+
+class Failed(msgspec.Struct, frozen=True, array_like=True, tag="failed"):
+    """Runner to front: the engine could not be opened, or broke. The process ends after it.
+
+    ``kind`` is the class name in the error tree.
+    """
+
+    kind: str
+    message: str
+    hint: str | None
+
+
+class Step(msgspec.Struct, frozen=True, array_like=True, tag="step"):
+    """Runner to front: one step of the engine is done; ``deltas`` may be empty."""
+
+    deltas: list[Delta]
+
+
+ToRunner = Load | Add | Abort | Stop
+ToFront = Progress | Ready | Failed | Step
+
+_encoder = msgspec.msgpack.Encoder()
+_to_runner = msgspec.msgpack.Decoder(ToRunner)
+_to_front = msgspec.msgpack.Decoder(ToFront)
+
+
+def frame(message: ToRunner | ToFront) -> bytes:
+    """The bytes of one message, length first."""
+    payload = _encoder.encode(message)
+    return _LENGTH.pack(len(payload)) + payload
+
+
+class Frames:
+    """Cuts received bytes into payloads. Raises ``ValueError`` on a frame over ``MAX_FRAME_BYTES``."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        buffer = self._buffer
+        buffer += data
+        start = 0
+        try:
+            while len(buffer) - start >= _LENGTH.size:
+                (size,) = _LENGTH.unpack_from(buffer, start)
+                if size > MAX_FRAME_BYTES:
+                    raise ValueError(f"a frame of {size} bytes is over the limit of {MAX_FRAME_BYTES}")
+                end = start + _LENGTH.size + size
+                if len(buffer) < end:
+                    break
+                payload = bytes(buffer[start + _LENGTH.size : end])
+                start = end
+                yield payload
+        finally:
+            del buffer[:start]
+
+
+def decode_to_runner(payload: bytes) -> ToRunner:
+    """Parse what the front sent. Raises ``msgspec.DecodeError``."""
+    return _to_runner.decode(payload)
+
+
+def decode_to_front(payload: bytes) -> ToFront:
+    """Parse what a runner sent. Raises ``msgspec.DecodeError``."""
+    return _to_front.decode(payload)

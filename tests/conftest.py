@@ -1,0 +1,38 @@
+"""What all tests share: the real model, fetched as a user would fetch it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from openllm.recipes.registry import Registry, shipped_folder
+from openllm.weights.fetch import fetch
+from openllm.weights.inspect import manifests
+from openllm.weights.progress import QuietReporter
+from openllm.weights.settings import HubSettings
+from openllm.weights.store import Store, default_root
+
+
+@pytest.fixture(scope="session")
+def store() -> Store:
+    """The user's own store, so that a model is fetched once for `openllm start` and for the tests."""
+    return Store(default_root())
+
+
+@pytest.fixture(scope="session")
+def smollm2_gguf(store: Store) -> Path:
+    """SmolLM2-135M-Instruct, Q4_1."""
+    hub = HubSettings(cache=str(default_root() / "no-hub"))
+    found = manifests("smollm2", Registry.open([shipped_folder()]), hub=hub, offline=True)
+    package = next(manifest for manifest in found if manifest.format == "gguf")
+    return Path(fetch(package, store, reporter=QuietReporter(), offline=False, hub=hub).path)
+
+
+@pytest.fixture(scope="session")
+def shared_folder() -> Path:
+    """Reference data of other projects, beside the repository. Skips where it is not there."""
+    folder = Path(__file__).resolve().parents[2] / "shared"
+    if not folder.is_dir():
+        pytest.skip("there is no folder of reference data beside the repository")
+    return folder

@@ -14,7 +14,7 @@ _NO_LIMIT = 1 << 60
 
 
 class MemoryLimit(NamedTuple):
-    """Bytes that one control group allows, and those of them that are left (its page cache can be dropped)."""
+    """Bytes that one control group allows, and those that are left (page cache can be dropped)."""
 
     limit: int
     left: int
@@ -27,7 +27,7 @@ def cpu_quota(root: Path = Path("/")) -> float | None:
 
 
 def memory_limit(root: Path = Path("/")) -> MemoryLimit | None:
-    """The smallest limit and the least that is left among this process' control groups; None without a limit."""
+    """The smallest limit and the least that is left among this process' groups; None without a limit."""
     found = [limit for folder in _folders(root, "memory") if (limit := _memory_limit(folder)) is not None]
     if not found:
         return None

@@ -12,24 +12,22 @@ from openllm.errors import UsageError
 from openllm.machine.values import Gpu, Machine
 
 _MIB, _GIB = 1 << 20, 1 << 30
+_PC_FEATURES = ("avx2", "f16c", "fma")
 _SERVER_FEATURES = (
     "amx_bf16",
     "amx_int8",
     "amx_tile",
-    "avx2",
     "avx512_bf16",
     "avx512_vnni",
     "avx512f",
-    "f16c",
-    "fma",
+    *_PC_FEATURES,
 )
-_PC_FEATURES = ("avx2", "f16c", "fma")
 # What the driver and a desktop hold of a GPU that nobody computes on.
 _GPU_TAKEN = 512 * _MIB
 
 
 class _Kind(NamedTuple):
-    """One GPU with the share of a host that usually comes with it. ``memory`` as the driver reports it, in MiB."""
+    """One GPU with its usual share of a host. ``memory`` as the driver reports it, in MiB."""
 
     gpu: str
     memory: int

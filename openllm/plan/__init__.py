@@ -1,5 +1,7 @@
 """Every decision of a start, made once and purely, each with its reason."""
 
+from openllm.plan.make import make_plan
+from openllm.plan.route import BACKENDS
 from openllm.plan.values import Decision, Overrides, Plan
 
-__all__ = ["Decision", "Overrides", "Plan"]
+__all__ = ["BACKENDS", "Decision", "Overrides", "Plan", "make_plan"]

@@ -1,0 +1,188 @@
+"""Makes the plan: every decision of a start, from values alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from openllm.errors import DoesNotFit, UnsupportedOption, UsageError
+from openllm.machine import Machine
+from openllm.plan.limits import check_numbers
+from openllm.plan.narrow import blocked_before, candidates
+from openllm.plan.precision import decide_dtype, decide_kv_dtype, stored_kv_dtype
+from openllm.plan.route import Route
+from openllm.plan.sizing import Sizes, size
+from openllm.plan.values import Decision, Overrides, Plan
+from openllm.weights.manifest import Manifest
+
+# Options that change nothing in an engine without weights.
+_NOT_ECHO = (
+    "quantize",
+    "dtype",
+    "kv_cache_bytes",
+    "kv_cache_dtype",
+    "memory_fraction",
+    "tensor_parallel",
+    "threads",
+)
+_MOST_THREADS_PER_CORE = 2
+
+
+def make_plan(
+    manifests: Sequence[Manifest], machine: Machine, overrides: Overrides, *, installed: frozenset[str]
+) -> Plan:
+    """Decide how a model is run here. Pure: reads nothing, fetches nothing.
+
+    ``manifests`` are the forms of one model's weights, best default first; ``installed`` are engines
+    as ``machine.engines_installed`` names them. Every override is honoured or refused. Raises ``UsageError`` or
+    ``UnsupportedOption`` (what was asked for cannot be), ``EngineMissing``, ``DoesNotFit`` or ``MachineError``
+    (not on this machine); each says what would work.
+    """
+    check_numbers(overrides)
+    _check_threads(overrides, machine)
+    _check_echo(overrides)
+    found = candidates(manifests, machine, overrides, installed)
+    refusals: list[UsageError | DoesNotFit] = []
+    for route in found:
+        try:
+            decided = _decide(route, machine, overrides)
+        except (UsageError, DoesNotFit) as error:
+            refusals.append(error)
+        else:
+            return _complete(decided, route, manifests, machine, overrides, installed, refusals)
+    raise refusals[0]  # of the best way: the others would only be told because it failed
+
+
+def _decide(route: Route, machine: Machine, overrides: Overrides) -> tuple[Sizes, Decision, Decision]:
+    dtype = decide_dtype(route, machine, overrides)
+    kv_dtype = decide_kv_dtype(route, machine, overrides)
+    stored = stored_kv_dtype(route, dtype.value, kv_dtype.value)
+    return size(route, machine, overrides, dtype=dtype.value, kv_dtype=stored), dtype, kv_dtype
+
+
+def _complete(
+    decided: tuple[Sizes, Decision, Decision],
+    route: Route,
+    manifests: Sequence[Manifest],
+    machine: Machine,
+    overrides: Overrides,
+    installed: frozenset[str],
+    refusals: Sequence[UsageError | DoesNotFit],
+) -> Plan:
+    sizes, dtype, kv_dtype = decided
+    manifest = route.manifest
+    threads = overrides.threads or machine.cores
+    eager = route.device == "cpu"
+    skipped = refusals[0] if refusals else None
+    passed_over = skipped or blocked_before(route, manifests, machine, installed)
+    decisions = (
+        Decision("variant", manifest.variant, _why_variant(route, overrides, manifests, skipped)),
+        Decision("engine", route.engine, _why_engine(route, overrides, passed_over)),
+        Decision("device", route.device, _why_device(route, machine, overrides)),
+        Decision("quantization", route.quantization, _why_quantization(route, overrides)),
+        dtype,
+        kv_dtype,
+        *sizes.reasons,
+        Decision("threads", str(threads), "asked for" if overrides.threads else "physical cores"),
+        Decision("eager", "yes" if eager else "no", _why_eager(route)),
+    )
+    return Plan(
+        name=manifest.name,
+        manifest=manifest,
+        engine=route.engine,
+        device=route.device,
+        quantization=route.quantization,
+        dtype=dtype.value,
+        kv_cache_dtype=kv_dtype.value,
+        context=sizes.context,
+        concurrency=sizes.concurrency,
+        threads=threads,
+        kv_cache_bytes=sizes.kv_cache_bytes,
+        weight_bytes=sizes.weight_bytes,
+        tensor_parallel=sizes.tensor_parallel,
+        memory_fraction=sizes.memory_fraction,
+        eager=eager,
+        decisions=decisions,
+    )
+
+
+def _check_threads(overrides: Overrides, machine: Machine) -> None:
+    most = machine.cores * _MOST_THREADS_PER_CORE
+    if overrides.threads is not None and overrides.threads > most:
+        raise UsageError(
+            f"--threads {overrides.threads} is more than this machine's {machine.cores} cores can use.",
+            hint=f"Use --threads {machine.cores}, or leave it out.",
+            param="threads",
+        )
+
+
+def _check_echo(overrides: Overrides) -> None:
+    if overrides.backend != "echo":
+        return
+    for field in _NOT_ECHO:
+        if getattr(overrides, field) not in (None, "auto"):
+            option = f"--{'kv-cache' if field == 'kv_cache_bytes' else field.replace('_', '-')}"
+            raise UnsupportedOption(
+                f"The echo backend has nothing that {option} could change.",
+                hint=f"Leave {option} out.",
+                param=field,
+            )
+
+
+def _why_variant(
+    route: Route, overrides: Overrides, manifests: Sequence[Manifest], skipped: UsageError | DoesNotFit | None
+) -> str:
+    if overrides.variant is not None:
+        return "asked for"
+    if len(manifests) == 1:
+        return "the only one"
+    if overrides.quantize is not None:
+        return f"holds {overrides.quantize}"
+    if skipped is not None:
+        return "the first that fits"
+    first = route.manifest is manifests[0]
+    return "the model's default" if first else f"the first that {route.engine} runs on this device"
+
+
+def _why_engine(route: Route, overrides: Overrides, passed_over: Exception | None) -> str:
+    if overrides.backend is not None:
+        return "asked for"
+    if route.device == "cuda":
+        return "the model fits this GPU"
+    why = "the fastest on a CPU" if route.engine == "openvino" else "OpenVINO cannot open these weights"
+    if passed_over is None or overrides.device is not None:
+        return why
+    return f"{why}; passed over: {_told(passed_over)}"
+
+
+def _told(error: Exception) -> str:
+    hint = getattr(error, "hint", None)
+    told = str(error).rstrip(".")
+    return f"{told} ({hint})" if hint else told
+
+
+def _why_device(route: Route, machine: Machine, overrides: Overrides) -> str:
+    if overrides.device is not None:
+        return "asked for"
+    if route.device == "cuda":
+        return machine.gpus[0].name
+    return "no GPU was found" if not machine.gpus else "this engine runs on the CPU"
+
+
+def _why_quantization(route: Route, overrides: Overrides) -> str:
+    if route.engine == "echo":
+        return "no weights are opened"
+    stored = route.manifest.quantization
+    if route.converts:
+        how = "read as 8 bit" if route.quantization == "int8" else "read as floats"
+        return f"{stored} weights, {how}, with no loss to speak of"
+    if overrides.quantize is not None:
+        return "asked for"
+    return "as the weights are stored"
+
+
+def _why_eager(route: Route) -> str:
+    if route.engine == "vllm":
+        return (
+            "compiled graphs are faster on GPUs" if route.device == "cuda" else "compiled mode errs on CPUs"
+        )
+    return "the engine compiles on its own"

@@ -1,0 +1,148 @@
+"""Leaves the routes that agree with what the caller insists on; says what would work when none does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from openllm.errors import OpenLLMError, UnsupportedOption
+from openllm.machine import Machine
+from openllm.plan.route import BACKENDS, Route, routes
+from openllm.plan.values import Overrides
+from openllm.weights.manifest import Manifest
+
+DEVICES = ("cpu", "cuda")
+_NOT_BUILT = "transformers"
+
+
+def candidates(
+    manifests: Sequence[Manifest], machine: Machine, overrides: Overrides, installed: frozenset[str]
+) -> list[Route]:
+    """Routes that this machine can take and the overrides allow, best first; never empty.
+
+    Raises ``UnsupportedOption`` when an override leaves none, ``EngineMissing`` or ``MachineError`` when this
+    machine lacks what is left.
+    """
+    chosen = _of_variant(manifests, overrides.variant)
+    _check_names(overrides)
+    found = routes(chosen, machine, installed, echo=overrides.backend == "echo")
+    if not found:
+        raise _only_elsewhere(chosen)
+    found = _on_backend(found, overrides.backend, chosen)
+    found = _on_device(found, overrides.device, machine)
+    found = _quantized(found, overrides.quantize)
+    able = [route for route in found if route.blocked is None]
+    if not able:
+        raise found[0].blocked or AssertionError("a route is open or says why not")
+    return able
+
+
+def blocked_before(
+    route: Route, manifests: Sequence[Manifest], machine: Machine, installed: frozenset[str]
+) -> OpenLLMError | None:
+    """Why the best way on a GPU was not taken, if ``route`` is on the CPU for that reason."""
+    if route.device != "cpu" or not machine.gpus:
+        return None
+    return next((other.blocked for other in routes(manifests, machine, installed, echo=False)), None)
+
+
+def _check_names(overrides: Overrides) -> None:
+    backend, device = overrides.backend, overrides.device
+    if backend == _NOT_BUILT:
+        raise UnsupportedOption(
+            "The transformers backend is not part of this version.",
+            hint=f"Choose --backend {' or '.join(BACKENDS[:2])}.",
+            param="backend",
+        )
+    if backend is not None and backend not in BACKENDS:
+        raise UnsupportedOption(
+            f"There is no backend {backend!r}.", hint=f"Choose {_listed(BACKENDS)}.", param="backend"
+        )
+    if device is not None and device not in DEVICES:
+        raise UnsupportedOption(
+            f"There is no device {device!r}.", hint=f"Choose {_listed(DEVICES)}.", param="device"
+        )
+
+
+def _of_variant(manifests: Sequence[Manifest], variant: str | None) -> list[Manifest]:
+    if not manifests:
+        raise ValueError("a model has at least one variant")
+    for manifest in manifests:
+        if manifest.task in ("embedding", "rerank"):
+            raise UnsupportedOption(
+                f"{manifest.name} is a model for {manifest.task}; this version serves text generation.",
+                hint="Choose a chat model: openllm models",
+                param="model",
+            )
+    if variant is None:
+        return list(manifests)
+    found = [manifest for manifest in manifests if manifest.variant.lower() == variant.lower()]
+    if not found:
+        raise UnsupportedOption(
+            f"{manifests[0].name} has no variant {variant!r}.",
+            hint=f"It has {_listed(manifest.variant for manifest in manifests)}.",
+            param="variant",
+        )
+    return found
+
+
+def _only_elsewhere(manifests: Sequence[Manifest]) -> UnsupportedOption:
+    engines = _listed({engine for manifest in manifests for engine in manifest.engines})
+    return UnsupportedOption(
+        f"{manifests[0].name} runs on {engines} only, which is not part of this version.",
+        hint="Choose another variant or model: openllm models",
+        param="model",
+    )
+
+
+def _on_backend(found: list[Route], backend: str | None, manifests: Sequence[Manifest]) -> list[Route]:
+    kept = [route for route in found if backend in (None, route.engine)]
+    if not kept:
+        formats = _listed({manifest.format for manifest in manifests})
+        raise UnsupportedOption(
+            f"The {backend} backend cannot run {manifests[0].name} ({formats}).",
+            hint=f"Use --backend {' or '.join(_ordered(route.engine for route in found))}.",
+            param="backend",
+        )
+    return kept
+
+
+def _on_device(found: list[Route], device: str | None, machine: Machine) -> list[Route]:
+    kept = [route for route in found if device in (None, route.device)]
+    if not kept:
+        if device == "cuda" and not machine.gpus:
+            raise UnsupportedOption(
+                "--device cuda: no GPU was found.", hint="Use --device cpu.", param="device"
+            )
+        raise UnsupportedOption(
+            f"{found[0].engine} cannot run {found[0].manifest.name} on the device {device}.",
+            hint=f"Use --device {' or '.join(_ordered(route.device for route in found))}.",
+            param="device",
+        )
+    return kept
+
+
+def _quantized(found: list[Route], wanted: str | None) -> list[Route]:
+    if wanted is None:
+        return found
+    words = {wanted.lower(), f"gguf-{wanted.lower()}"}
+    kept = [route for route in found if words & route.answers]
+    if not kept:
+        first = found[0]
+        able = [route for route in found if route.blocked is None] or found
+        modes = _ordered(word for route in able for word in sorted(route.answers))
+        works = f"What works here: {_listed(modes)}." if modes else "Leave --quantize out."
+        raise UnsupportedOption(
+            f"--quantize {wanted} cannot be honoured for {first.manifest.name} on"
+            f" {' or '.join(_ordered(route.engine for route in found))}.",
+            hint=works,
+            param="quantize",
+        )
+    return kept
+
+
+def _ordered(words: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(words))
+
+
+def _listed(words: Iterable[str]) -> str:
+    return ", ".join(sorted(words) if isinstance(words, set) else _ordered(words))

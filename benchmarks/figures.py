@@ -19,6 +19,7 @@ class Figure:
 START = (
     Figure("port_open", "command to open port", "s"),
     Figure("first_token", "command to first token", "s"),
+    Figure("first_requests", "requests sent until one was answered", "1"),
 )
 LOAD = (
     Figure("tokens_per_s", "output tokens/s", "1/s", more_is_better=True),

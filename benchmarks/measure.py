@@ -93,6 +93,7 @@ def _record_cold(run: Run, cold: Cold) -> None:
     """With several starts in a run, the first, which has the fewest slots, counts."""
     run.figures.setdefault("port_open", cold.port_open)
     run.figures.setdefault("first_token", cold.first_token)
+    run.figures.setdefault("first_requests", cold.attempts)
 
 
 def _record_load(run: Run, setup: Setup, server: Server, target: Target, load: Load) -> None:
@@ -172,7 +173,7 @@ def _record_memory(run: Run, setup: Setup, server: Server) -> None:
         role: sum(usage.peak_bytes for usage in usages if usage.role == role) / 1e6
         for role in ("front", "engine")
     }
-    run.figures["total_pss_mb"] = server.shared_out_bytes() / 1e6
+    run.figures["total_pss_mb"] = server.proportional_bytes() / 1e6
     if setup.one_process:
         run.figures["engine_peak_mb"] = sum(peak.values())
     else:

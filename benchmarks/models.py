@@ -6,11 +6,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from openllm.weights.inspect import manifests
-
 from benchmarks.tiny_model import make_tiny_model
 from openllm.recipes.registry import Registry, shipped_folder
 from openllm.weights.fetch import fetch
+from openllm.weights.inspect import manifests
 from openllm.weights.progress import reporter_for
 from openllm.weights.settings import HubSettings
 from openllm.weights.store import Store, default_root

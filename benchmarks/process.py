@@ -125,7 +125,7 @@ class Server:
                 )
         return usages
 
-    def shared_out_bytes(self) -> int:
+    def proportional_bytes(self) -> int:
         """The tree's proportional set size now: shared pages are counted once. 0 where the system can't
         say."""
         total = 0
@@ -137,12 +137,14 @@ class Server:
     def stop(self, grace: float = 15.0) -> None:
         """SIGTERM to the first process, then SIGKILL by id to all that is left of the tree. Blocks."""
         processes = self.tree()
-        with contextlib.suppress(ProcessLookupError):
-            self._popen.send_signal(signal.SIGTERM)
-        psutil.wait_procs(processes, timeout=grace)
-        left = {process.pid: process for process in (*processes, *self.tree()) if process.is_running()}
-        for process in left.values():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        psutil.wait_procs(left.values(), timeout=5)
-        self._popen.wait()
+        try:
+            with contextlib.suppress(ProcessLookupError):
+                self._popen.send_signal(signal.SIGTERM)
+            psutil.wait_procs(processes, timeout=grace)
+        finally:  # an impatient second ctrl-C must leave nothing behind either
+            left = {process.pid: process for process in (*processes, *self.tree()) if process.is_running()}
+            for process in left.values():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            psutil.wait_procs(left.values(), timeout=5)
+            self._popen.wait()

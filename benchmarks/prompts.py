@@ -5,48 +5,15 @@ from __future__ import annotations
 import json
 import random
 
-_SUBJECTS = (
-    "river",
-    "market",
-    "engine",
-    "library",
-    "garden",
-    "harbour",
-    "school",
-    "mountain",
-    "theatre",
-    "bakery",
-)
-_QUALITIES = (
-    "quiet",
-    "crowded",
-    "ancient",
-    "modern",
-    "hidden",
-    "famous",
-    "narrow",
-    "sunlit",
-    "frozen",
-    "distant",
-)
-_ACTS = (
-    "describe",
-    "explain",
-    "compare",
-    "summarise",
-    "praise",
-    "question",
-    "imagine",
-    "map",
-    "plan",
-    "review",
-)
+_SUBJECTS = ("river", "market", "engine", "library", "garden", "harbour", "school", "mountain", "theatre")
+_QUALITIES = ("quiet", "crowded", "ancient", "modern", "hidden", "famous", "narrow", "sunlit", "frozen")
+_ACTS = ("describe", "explain", "compare", "summarise", "praise", "question", "imagine", "map", "plan")
 
 
 def prompt(number: int) -> str:
     """A user message that differs from every other number's from its first words on.
 
-    With SmolLM2's chat template a request comes to about 50 tokens; all share the template's 20 in front.
+    With SmolLM2's chat template a request comes to about 45 tokens, of which all share the template's 20 in front.
     """
     rng = random.Random(number)
     return (

@@ -57,7 +57,13 @@ class Found:
 
     @property
     def gated(self) -> bool:
-        return self.family.gated if self.model.gated is None else self.model.gated
+        """``gated_for`` the named variant, or the first."""
+        return self.gated_for(self.variant or self.model.variants[0])
+
+    def gated_for(self, variant: Variant) -> bool:
+        """Must a licence be accepted on the hub before these weights can be fetched?"""
+        nearest = (variant.gated, self.model.gated, self.family.gated)
+        return next(value for value in nearest if value is not None)
 
 
 class Registry:

@@ -173,6 +173,7 @@ class Variant(Entry):
         default=None, description="Type of the unquantized weights as stored."
     )
     bytes: int | None = Field(default=None, gt=0, description="Size of the weights as stored.")
+    gated: bool | None = Field(default=None, description="Model's if unset; a requantized copy may be open.")
     engines: tuple[EngineName, ...] = Field(min_length=1, description="Engines that can run it, best first.")
     source: Source
 

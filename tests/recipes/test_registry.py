@@ -59,11 +59,15 @@ def test_a_hub_id_is_found_whatever_its_case_and_an_unknown_one_is_none(folder: 
 
 
 def test_what_a_model_leaves_unsaid_is_its_familys(folder: Path) -> None:
-    put(folder, "parrot.yaml", second_model("70b-chat") + "    license: mit\n    gated: true\n")
+    text = second_model("70b-chat") + "    license: mit\n    gated: true\n"
+    put(folder, "parrot.yaml", text.replace("- name: q8_0", "- name: q8_0\n        gated: false"))
     registry = Registry.open([folder])
     seven, seventy = registry.find("parrot"), registry.find("parrot:70b")
-    assert (seven.license, seven.gated, seven.chat.tools) == ("apache-2.0", False, "none")
-    assert (seventy.license, seventy.gated) == ("mit", True)
+    assert (seven.license, seven.chat.tools) == ("apache-2.0", "none")
+    assert seventy.license == "mit"
+    assert [seven.gated_for(variant) for variant in seven.model.variants] == [False, False]
+    assert [seventy.gated_for(variant) for variant in seventy.model.variants] == [True, False]
+    assert [registry.find(name).gated for name in ("parrot:70b", "parrot:70b@q8_0")] == [True, False]
 
 
 def test_a_start_that_fits_two_models_is_refused_and_both_are_named(folder: Path) -> None:

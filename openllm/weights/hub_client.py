@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from time import sleep
 from typing import TypeVar
@@ -47,6 +47,8 @@ class Repository:
         with self.errors():
             self.info = again(self._model_info)
         self.commit: str = self.info.sha or ""
+        counted = self.info.safetensors
+        self.safetensors_counts: Mapping[str, int] | None = counted.parameters if counted else None
         self.files = tuple(_repo_file(sibling) for sibling in self.info.siblings or ())
 
     def errors(self) -> AbstractContextManager[None]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -12,6 +14,9 @@ from openllm.errors import CorruptFile, WeightsError
 from openllm.weights.hub_cache import files_under
 from openllm.weights.hub_files import RepoFile, gguf_weights, needed_files, safetensors_weights
 from openllm.weights.manifest import Format, LocalPath, Weights
+
+if TYPE_CHECKING:
+    from openllm.weights.gguf_facts import GgufFacts
 
 IR_MODEL = "openvino_model.xml"
 INDEX = "model.safetensors.index.json"
@@ -61,6 +66,21 @@ def check_folder(folder: Path, format: Format, patterns: Sequence[str] = ()) -> 
                 check_gguf(folder / file.path)
         case "openvino":
             _require(folder, (IR_MODEL, IR_MODEL.replace(".xml", ".bin")))
+
+
+def gguf_facts(path: Path) -> tuple[GgufFacts, int]:
+    """What the header of a .gguf file says, and the numbers in all files of its model.
+
+    Raises ``CorruptFile`` or ``WeightsError``.
+    """
+    from openllm.formats.gguf_header import read_header
+    from openllm.weights.gguf_facts import GgufFacts
+
+    names = shards(path.name)
+    _require(path.parent, names)
+    headers = [read_header(path.parent / name, skip_arrays=True) for name in names]
+    numbers = sum(math.prod(tensor.shape) for header in headers for tensor in header.tensors)
+    return GgufFacts(headers[0], str(path)), numbers
 
 
 def check_gguf(path: Path) -> None:

@@ -1,7 +1,8 @@
 """Every decision of a start, made once and purely, each with its reason."""
 
 from openllm.plan.make import make_plan
+from openllm.plan.narrow import of_variant
 from openllm.plan.route import BACKENDS
 from openllm.plan.values import Decision, Overrides, Plan
 
-__all__ = ["BACKENDS", "Decision", "Overrides", "Plan", "make_plan"]
+__all__ = ["BACKENDS", "Decision", "Overrides", "Plan", "make_plan", "of_variant"]

@@ -32,7 +32,7 @@ def make_plan(
 ) -> Plan:
     """Decide how a model is run here. Pure: reads nothing, fetches nothing.
 
-    ``manifests`` are the forms of one model's weights, best default first; ``installed`` are engines
+    ``manifests`` are the forms of one model's weights, at least one, best default first; ``installed`` are engines
     as ``machine.engines_installed`` names them. Every override is honoured or refused. Raises ``UsageError`` or
     ``UnsupportedOption`` (what was asked for cannot be), ``EngineMissing``, ``DoesNotFit`` or ``MachineError``
     (not on this machine); each says what would work.

@@ -22,8 +22,9 @@ def candidates(
     Raises ``UnsupportedOption`` when an override leaves none, ``EngineMissing`` or ``MachineError`` when this
     machine lacks what is left.
     """
-    chosen = _of_variant(manifests, overrides.variant)
     _check_names(overrides)
+    chosen = of_variant(manifests, overrides.variant)
+    _check_task(chosen[0])
     found = routes(chosen, machine, installed, echo=overrides.backend == "echo")
     if not found:
         raise _only_elsewhere(chosen)
@@ -63,16 +64,8 @@ def _check_names(overrides: Overrides) -> None:
         )
 
 
-def _of_variant(manifests: Sequence[Manifest], variant: str | None) -> list[Manifest]:
-    if not manifests:
-        raise ValueError("a model has at least one variant")
-    for manifest in manifests:
-        if manifest.task in ("embedding", "rerank"):
-            raise UnsupportedOption(
-                f"{manifest.name} is a model for {manifest.task}; this version serves text generation.",
-                hint="Choose a chat model: openllm models",
-                param="model",
-            )
+def of_variant(manifests: Sequence[Manifest], variant: str | None) -> list[Manifest]:
+    """The manifests of the variant of that name, or all of them. Raises ``UnsupportedOption``."""
     if variant is None:
         return list(manifests)
     found = [manifest for manifest in manifests if manifest.variant.lower() == variant.lower()]
@@ -83,6 +76,15 @@ def _of_variant(manifests: Sequence[Manifest], variant: str | None) -> list[Mani
             param="variant",
         )
     return found
+
+
+def _check_task(manifest: Manifest) -> None:
+    if manifest.task in ("embedding", "rerank"):
+        raise UnsupportedOption(
+            f"{manifest.name} is a model for {manifest.task}; this version serves text generation.",
+            hint="Choose a chat model: openllm models",
+            param="model",
+        )
 
 
 def _only_elsewhere(manifests: Sequence[Manifest]) -> UnsupportedOption:

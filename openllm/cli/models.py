@@ -1,0 +1,164 @@
+"""``openllm models``: the recipes, and which weights are here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import typer
+
+from openllm.cli.options import Json
+from openllm.cli.table import print_table
+
+if TYPE_CHECKING:
+    from openllm.cli.settings import Settings
+    from openllm.recipes.registry import Found, Registry
+
+
+class Entry(NamedTuple):
+    """A model of a recipe, and the names of its variants whose weights are on this machine."""
+
+    found: Found
+    pulled: frozenset[str]
+
+
+def models(
+    name: Annotated[
+        str | None, typer.Argument(help="Show only models with this in their names.", show_default=False)
+    ] = None,
+    json: Json = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of recipe files, for editors.")
+    ] = False,
+) -> None:
+    """List the models that have a recipe, and say which are here."""
+    if schema:
+        from openllm.recipes.json_schema import json_schema
+
+        print(json_schema(), end="")
+        return
+    from openllm.cli.settings import read_settings
+    from openllm.recipes.registry import Registry
+
+    settings = read_settings(offline=True)
+    registry = Registry.open(settings.recipes)
+    entries = [Entry(found, _pulled(found, registry, settings)) for found in _matching(registry, name)]
+    if json:
+        _print_json(entries)
+    elif len(entries) == 1:
+        _print_variants(entries[0])
+    else:
+        _print_models(entries)
+    _say_problems(registry)
+
+
+def _matching(registry: Registry, name: str | None) -> list[Found]:
+    """Models with ``name`` in one of their names, else the one that it means. Raises ``UnknownModel``."""
+    if name is None:
+        return list(registry.models())
+    from openllm.recipes.names import normal
+
+    wanted = normal(name)
+    named = [found for found in registry.models() if any(wanted in each for each in _names(found))]
+    return named or [registry.find(name)]
+
+
+def _names(found: Found) -> list[str]:
+    from openllm.recipes.names import normal
+
+    names = [found.name, found.family.title, *found.model.aliases]
+    if normal(found.model.name) == normal(found.family.default):
+        names += found.family.aliases
+    return [normal(each) for each in names]
+
+
+def _pulled(found: Found, registry: Registry, settings: Settings) -> frozenset[str]:
+    from openllm.weights.inspect import manifests
+    from openllm.weights.store import Store
+
+    store = Store(settings.cache)
+    known = manifests(found.name, registry, hub=settings.hub, offline=True)
+    return frozenset(manifest.variant for manifest in known if store.ready(manifest) is not None)
+
+
+def _print_models(entries: list[Entry]) -> None:
+    rows = [
+        (
+            found.name,
+            _count(found.model.shape.parameters),
+            str(found.model.context),
+            ", ".join(f"{variant.name}*" if variant.name in pulled else variant.name
+                      for variant in found.model.variants),
+            found.license + (", gated" if found.gated else ""),
+        )
+        for found, pulled in entries
+    ]  # fmt: skip
+    print_table(("model", "size", "context", "variants (* here)", "licence"), rows)
+
+
+def _print_variants(entry: Entry) -> None:
+    found, pulled = entry
+    print(f"{found.name}: {found.family.title}, {_count(found.model.shape.parameters)} parameters, "
+          f"{found.model.context} tokens of context, {found.license}{', gated' if found.gated else ''}")  # fmt: skip
+    from openllm.weights.sizes import size_text
+
+    rows = [
+        (
+            variant.name,
+            f"{variant.format} {variant.quantization}",
+            size_text(variant.bytes) if variant.bytes else "",
+            ", ".join(variant.engines),
+            _source(variant.source.model_dump()),
+            "here" if variant.name in pulled else "",
+        )
+        for variant in found.model.variants
+    ]
+    print_table(("variant", "weights", "bytes", "engines", "source", ""), rows)
+
+
+def _print_json(entries: list[Entry]) -> None:
+    import json
+
+    print(json.dumps([_as_json(entry) for entry in entries], indent=2, ensure_ascii=False))
+
+
+def _as_json(entry: Entry) -> dict[str, Any]:
+    found, pulled = entry
+    return {
+        "name": found.name,
+        "title": found.family.title,
+        "publisher": found.family.publisher,
+        "license": found.license,
+        "gated": found.gated,
+        "task": found.model.task,
+        "context": found.model.context,
+        "aliases": list(found.model.aliases),
+        "shape": found.model.shape.model_dump(exclude_none=True),
+        "variants": [
+            {**variant.model_dump(exclude_none=True), "pulled": variant.name in pulled}
+            for variant in found.model.variants
+        ],
+    }
+
+
+def _say_problems(registry: Registry) -> None:
+    """Broken recipes are left out of the list: say so, and end with their error's code."""
+    from openllm.cli.say import say_failure
+
+    problems = registry.problems
+    for problem in problems:
+        say_failure(problem)
+    if problems:
+        raise typer.Exit(problems[0].exit_code)
+
+
+def _count(parameters: int) -> str:
+    for size, unit in ((10**12, "T"), (10**9, "B"), (10**6, "M")):
+        if parameters >= size:
+            return f"{parameters / size:.3g}{unit}"
+    return str(parameters)
+
+
+def _source(source: dict[str, Any]) -> str:
+    if "hub" in source:
+        return str(source["hub"])
+    return f"PyPI {source['pypi']}" if "pypi" in source else str(source["path"])

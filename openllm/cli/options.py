@@ -1,0 +1,109 @@
+"""Options that several commands share, each declared once."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_type_hints
+
+import typer
+
+from openllm.errors import UsageError
+
+if TYPE_CHECKING:
+    from openllm.cli.settings import Settings
+    from openllm.plan import Overrides
+
+ModelName = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A name of `openllm models`, org/name of the hub, a folder, or a .gguf file.",
+        show_default=False,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+_UNITS = {"": 0, "b": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
+
+
+def parse_size(text: str) -> int:
+    """Bytes of "2GiB", "512MB", "1.5G" (1024 with an i or without a B, 1000 as in MB) or "1048576".
+
+    Raises ``UsageError`` for anything else.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(f"{text!r} is not a size.", hint="Write it like 2GiB, 512MB or 1048576.")
+    number, unit, binary = match.groups()
+    decimal = unit and not binary and text.strip().lower().endswith("b")
+    return int(float(number) * (1000 if decimal else 1024) ** _UNITS[unit.lower()])
+
+
+class PlanOptions(NamedTuple):
+    """What a caller may insist on. A field's annotation is its option; None leaves the choice to the plan."""
+
+    backend: Annotated[str | None, typer.Option(help="Engine: vllm, openvino or echo.")] = None
+    quantize: Annotated[
+        str | None, typer.Option(help="Quantization of the weights, e.g. int8, awq, gptq, fp8, none.")
+    ] = None
+    variant: Annotated[str | None, typer.Option(help="Variant of the recipe.")] = None
+    dtype: Annotated[str | None, typer.Option(help="bfloat16, float16, float32 or auto.")] = None
+    context: Annotated[int | None, typer.Option(help="Longest prompt and answer, in tokens.")] = None
+    concurrency: Annotated[int | None, typer.Option(help="Most sequences at once.")] = None
+    threads: Annotated[int | None, typer.Option(help="Threads of the engine.")] = None
+    kv_cache: Annotated[
+        int | None, typer.Option(parser=parse_size, metavar="SIZE", help="KV cache, e.g. 2GiB or 512MB.")
+    ] = None
+    kv_cache_dtype: Annotated[str | None, typer.Option(help="Numbers of the KV cache, e.g. u8, fp8.")] = None
+    tensor_parallel: Annotated[int | None, typer.Option(help="GPUs to split the model over.")] = None
+    memory_fraction: Annotated[
+        float | None, typer.Option(help="Most of a device's memory to take, e.g. 0.9.")
+    ] = None
+    device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None
+    offline: Annotated[bool, typer.Option("--offline", help="Open no connection: use what is here.")] = False
+    cache_dir: Annotated[Path | None, typer.Option(help="Folder of fetched weights.")] = None
+
+    def overrides(self) -> Overrides:
+        """These options as the plan takes them."""
+        from openllm.plan import Overrides
+
+        chosen = self._asdict()
+        del chosen["offline"], chosen["cache_dir"]
+        return Overrides(kv_cache_bytes=chosen.pop("kv_cache"), **chosen)
+
+    def settings(self) -> Settings:
+        """The environment's settings, with --offline and --cache-dir over them."""
+        from openllm.cli.settings import read_settings
+
+        return read_settings(cache=self.cache_dir, offline=self.offline)
+
+
+def takes_plan_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command all of ``PlanOptions``: it is called with them as the keyword argument ``options``.
+
+    The command's other parameters must have annotations that its module can evaluate.
+    """
+    own = inspect.signature(command).parameters
+    hints = get_type_hints(command, include_extras=True)
+    shared = get_type_hints(PlanOptions, include_extras=True)
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters = [
+        parameter.replace(annotation=hints[name]) for name, parameter in own.items() if name != "options"
+    ]
+    parameters += [
+        inspect.Parameter(name, keyword, default=PlanOptions._field_defaults[name], annotation=shared[name])
+        for name in PlanOptions._fields
+    ]
+
+    def run(*args: Any, **kwargs: Any) -> None:
+        options = PlanOptions(**{name: kwargs.pop(name) for name in PlanOptions._fields})
+        command(*args, options=options, **kwargs)
+
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return run

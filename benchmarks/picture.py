@@ -21,20 +21,20 @@ def draw(suites: Sequence[SuiteResult], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    height = 2.8 * len(suites)
+    panels = PANELS if any(suite.streams for suite in suites) else PANELS[:1]
     canvas, axes = pyplot.subplots(
         len(suites),
-        len(PANELS),
-        figsize=(13, height),
+        len(panels),
+        figsize=(1 + 3 * len(panels), 2.8 * len(suites)),
         squeeze=False,
         layout="constrained",
-        width_ratios=(1, 2, 2, 2),
+        width_ratios=(1, 2, 2, 2)[: len(panels)],
     )
     for suite, row in zip(suites, axes, strict=True):
-        for key, panel in zip(PANELS, row, strict=True):
+        for key, panel in zip(panels, row, strict=True):
             _panel(panel, suite, _FIGURES[key])
         row[0].set_ylabel(suite.key, fontsize=11, fontweight="bold")
-        row[1].legend(fontsize=8, frameon=False)
+        row[-1 if len(panels) == 1 else 1].legend(fontsize=8, frameon=False, loc="upper left")
     canvas.savefig(path, dpi=90)
     pyplot.close(canvas)
 
@@ -62,7 +62,7 @@ def _panel(panel: Any, suite: SuiteResult, figure: Figure) -> None:
     panel.set_xticks(range(len(places)), [str(count) for count in suite.streams] if per_load else [""])
     panel.set_title(f"{figure.label}{'' if figure.unit == '1/s' else f' ({figure.unit})'}", fontsize=9)
     panel.tick_params(labelsize=8)
-    panel.margins(y=0.18)
+    panel.margins(y=0.3)
     panel.spines[["top", "right"]].set_visible(False)
     if per_load:
         panel.set_xlabel("streams", fontsize=8)

@@ -53,7 +53,11 @@ def openvino_suite(gguf: Path) -> Suite:
         loads=_loads({1: 8, 16: 64, 64: 192}),
         ours=openllm("openvino"),
         peers=[llama_server()] if found else [],
-        notes=[] if found else ["llama-server is not on PATH: ours ran alone"],
+        notes=[
+            "llama-server's -np and -c follow the number of streams, with a start for each"
+            if found
+            else "llama-server is not on PATH: ours ran alone"
+        ],
         goals=(
             Goal("first_token", at_most=2.0, absolute=True),
             Goal("tokens_per_s@1", at_least=0.95),

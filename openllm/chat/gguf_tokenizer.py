@@ -114,6 +114,7 @@ def build(source: Vocabulary) -> Tokenizer:
         tokenizer = _byte_level(source, _kind(source))
         add_bos = _kind(source).add_bos
     elif source.model in ("llama", "gemma4"):
+        source = _respell_spaces(source)
         tokenizer = _sentencepiece(source)
         add_bos = True
     else:
@@ -145,6 +146,14 @@ def _byte_level(source: Vocabulary, kind: BpeKind) -> Tokenizer:
     return tokenizer
 
 
+def _respell_spaces(source: Vocabulary) -> Vocabulary:
+    """Gemma's files have runs of spaces as spaces, while text is looked up with U+2581."""
+    tokens = [
+        SPACE * len(token) if token.isspace() and not token.strip(" ") else token for token in source.tokens
+    ]
+    return msgspec.structs.replace(source, tokens=tokens)
+
+
 def _sentencepiece(source: Vocabulary) -> Tokenizer:
     """BPE over whole texts, spaces spelled as U+2581, unknown characters as byte tokens.
 
@@ -152,9 +161,6 @@ def _sentencepiece(source: Vocabulary) -> Tokenizer:
     tokens, as llama.cpp and the models' own tokenizers do.
     """
     gemma = source.architecture.startswith("gemma")
-    if gemma:
-        # The file has runs of spaces as spaces, while text is looked up with U+2581.
-        source = msgspec.structs.replace(source, tokens=[_respell_spaces(token) for token in source.tokens])
     merges = source.merges or _merges_from_scores(source, by_position=gemma)
     unknown = source.special("unknown")
     tokenizer = Tokenizer(_bpe(source, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True))
@@ -166,10 +172,6 @@ def _sentencepiece(source: Vocabulary) -> Tokenizer:
         steps.append(decoders.Strip(" ", 1, 0))
     tokenizer.decoder = decoders.Sequence(steps)
     return tokenizer
-
-
-def _respell_spaces(token: str) -> str:
-    return SPACE * len(token) if token.strip(" ") == "" else token
 
 
 def _bpe(source: Vocabulary, merges: list[tuple[str, str]], **options: Any) -> BPE:
@@ -187,20 +189,26 @@ def _merges_from_scores(source: Vocabulary, *, by_position: bool) -> list[tuple[
 
     ``by_position`` takes the order in the file for the score (Gemma's scores are not its order of merging).
     """
-    rank = {token: index for index, token in enumerate(source.tokens)}
-    scores = [-float(index) for index in range(len(rank))] if by_position else source.scores
+    scores = [-float(index) for index in range(len(source.tokens))] if by_position else source.scores
     if not scores:
         raise CorruptFile("The GGUF file has neither merges nor scores.", hint="Convert the model again.")
-    merges = []
+    known = set(source.tokens)
+    wholes: dict[float, list[str]] = {}
     for token, score, kind in zip(source.tokens, scores, source.types, strict=True):
-        if kind in (TokenType.CONTROL, TokenType.BYTE, TokenType.UNKNOWN):
-            continue
-        for cut in range(1, len(token)):
-            left, right = token[:cut], token[cut:]
-            if left in rank and right in rank:
-                merges.append((-score, -len(left), -len(right), rank[left], rank[right], left, right))
-    merges.sort()
-    return [merge[-2:] for merge in merges]
+        if kind not in (TokenType.CONTROL, TokenType.BYTE, TokenType.UNKNOWN):
+            wholes.setdefault(score, []).append(token)
+    merges: list[tuple[str, str]] = []
+    for score in sorted(wholes, reverse=True):
+        pairs = [
+            (token[:cut], token[cut:])
+            for token in wholes[score]
+            for cut in range(len(token) - 1, 0, -1)
+            if token[:cut] in known and token[cut:] in known
+        ]
+        if len(wholes[score]) > 1:  # a tie goes to the longer left part
+            pairs.sort(key=lambda pair: (-len(pair[0]), -len(pair[1])))
+        merges += pairs
+    return merges
 
 
 def _add_tokens(tokenizer: Tokenizer, source: Vocabulary) -> None:
@@ -211,7 +219,9 @@ def _add_tokens(tokenizer: Tokenizer, source: Vocabulary) -> None:
         if kind in (TokenType.CONTROL, TokenType.UNKNOWN):
             special.append(AddedToken(token, normalized=False, special=True, rstrip=strips(token)))
         elif kind == TokenType.USER_DEFINED:
-            plain.append(AddedToken(token, normalized=False, special=False, rstrip=strips(token)))
+            # Runs of spaces are found in the normalized text, where they are spelled as in the vocabulary.
+            spaces = not token.strip(SPACE)
+            plain.append(AddedToken(token, normalized=spaces, special=False, rstrip=strips(token)))
     tokenizer.add_special_tokens(special)
     tokenizer.add_tokens(plain)
 

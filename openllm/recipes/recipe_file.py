@@ -42,7 +42,7 @@ _ENTRIES: dict[str, type[schema.Entry]] = {
 }
 
 # Lines that speak of models without naming one of the file's own.
-_NAMELESS = re.compile(r"^\s*(#|title:|publisher:|license:).*$", re.MULTILINE)
+_NAMELESS = re.compile(r"^\s*(#|title:|publisher:|license:|tools:|reasoning:).*$", re.MULTILINE)
 
 
 class _Loader(SafeLoader):

@@ -80,6 +80,11 @@ class Shape(Entry):
     experts: int | None = Field(default=None, gt=0)
     sliding_window: int | None = Field(default=None, gt=0, description="Tokens seen by a windowed layer.")
     windowed_layers: int | None = Field(default=None, gt=0, description="How many layers are windowed.")
+    attention_layers: int | None = Field(
+        default=None,
+        gt=0,
+        description="Layers that cache keys and values; all if unset (hybrids have fewer).",
+    )
     latent_kv: int | None = Field(
         default=None,
         gt=0,
@@ -94,6 +99,8 @@ class Shape(Entry):
             raise _misfit("active_parameters are more than parameters", "active_parameters")
         if (self.windowed_layers or 0) > self.layers:
             raise _misfit("windowed_layers are more than layers", "windowed_layers")
+        if (self.attention_layers or 0) > self.layers:
+            raise _misfit("attention_layers are more than layers", "attention_layers")
         if self.windowed_layers and not self.sliding_window:
             raise _misfit("windowed_layers need a sliding_window", "windowed_layers")
         return self

@@ -159,7 +159,7 @@ def _recipe_manifest(found: Found, variant: Variant) -> Manifest:
         chat=ChatFormat(template=chat.template, tools=chat.tools, reasoning=chat.reasoning, stop=chat.stop),
         task=model.task,
         license=found.license,
-        gated=found.gated,
+        gated=found.gated_for(variant),
     )
 
 

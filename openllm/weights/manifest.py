@@ -24,6 +24,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     experts: int | None = None
     sliding_window: int | None = None
     windowed_layers: int | None = None
+    attention_layers: int | None = None
     latent_kv: int | None = None
 
 

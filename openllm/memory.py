@@ -56,6 +56,8 @@ class ShapeFacts(Protocol):
     @property
     def windowed_layers(self) -> int | None: ...
     @property
+    def attention_layers(self) -> int | None: ...
+    @property
     def latent_kv(self) -> int | None: ...
 
 
@@ -110,7 +112,7 @@ def element_bytes(dtype: str) -> int:
 
 def kv_bytes_per_token(shape: ShapeFacts, dtype: str) -> int:
     """Cache of one token in all layers, windowed ones counted as full: keys and values, or MLA's latent."""
-    return shape.layers * _layer_bytes(shape, dtype)
+    return _caching_layers(shape) * _layer_bytes(shape, dtype)
 
 
 def kv_bytes(shape: ShapeFacts, tokens: int, dtype: str, *, windows: bool) -> int:
@@ -118,12 +120,12 @@ def kv_bytes(shape: ShapeFacts, tokens: int, dtype: str, *, windows: bool) -> in
 
     With ``windows`` the engine drops what windowed layers no longer see; else they keep all.
     """
-    layer = _layer_bytes(shape, dtype)
+    layer, layers = _layer_bytes(shape, dtype), _caching_layers(shape)
     if not windows or shape.sliding_window is None:
-        return shape.layers * layer * _blocks(tokens)
-    windowed = shape.layers if shape.windowed_layers is None else min(shape.windowed_layers, shape.layers)
+        return layers * layer * _blocks(tokens)
+    windowed = layers if shape.windowed_layers is None else min(shape.windowed_layers, layers)
     seen = min(_blocks(tokens), _blocks(shape.sliding_window) + BLOCK_TOKENS)
-    return layer * ((shape.layers - windowed) * _blocks(tokens) + windowed * seen)
+    return layer * ((layers - windowed) * _blocks(tokens) + windowed * seen)
 
 
 def longest_context(shape: ShapeFacts, budget: int, dtype: str, *, windows: bool, limit: int) -> int:
@@ -167,6 +169,11 @@ def readable(size: int) -> str:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1024
     return f"{value:.1f} GiB"
+
+
+def _caching_layers(shape: ShapeFacts) -> int:
+    """Hybrids cache keys and values in some layers only; the state of the others is small."""
+    return shape.layers if shape.attention_layers is None else min(shape.attention_layers, shape.layers)
 
 
 def _layer_bytes(shape: ShapeFacts, dtype: str) -> int:

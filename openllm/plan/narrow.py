@@ -89,6 +89,12 @@ def _check_task(manifest: Manifest) -> None:
 
 def _only_elsewhere(manifests: Sequence[Manifest]) -> UnsupportedOption:
     engines = _listed({engine for manifest in manifests for engine in manifest.engines})
+    if not engines:
+        return UnsupportedOption(
+            f"No engine can run {manifests[0].name} ({manifests[0].shape.architecture}) in this form.",
+            hint="Choose another variant or model: openllm models",
+            param="model",
+        )
     return UnsupportedOption(
         f"{manifests[0].name} runs on {engines} only, which is not part of this version.",
         hint="Choose another variant or model: openllm models",

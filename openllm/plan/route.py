@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from openllm.errors import EngineMissing, MachineError, OpenLLMError
+from openllm.errors import EngineMissing, MachineError, OpenLLMError, UnsupportedOption
 from openllm.machine import Machine
 from openllm.weights.manifest import Manifest
 
@@ -21,6 +21,8 @@ _CUDA_NEEDS = {
 _ROCM = frozenset({"none", "fp8", "mxfp4"})
 # Measured: right and at a useful speed. fp8 is right at 2-3 tokens a second.
 _VLLM_CPU = frozenset({"none", "gptq", "awq", "w8a8", "w4a16"})
+# Architectures whose GGUF files the OpenVINO engine can read (llama, qwen2 and qwen3 in GGUF's own words).
+_OPENVINO_GGUF = frozenset({"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"})
 # GGUF types that the OpenVINO engine keeps as they are; it reads the others as 8 bit.
 _FLOAT_GGUF = frozenset({"gguf-f16", "gguf-bf16"})
 
@@ -70,6 +72,7 @@ def _route(
         quantization=quantization,
         answers=answers,
         blocked=_missing(engine, device, machine, installed)
+        or _unread(manifest, engine)
         or _unfit(manifest.name, engine, device, quantization, machine),
     )
 
@@ -103,6 +106,19 @@ def _missing(engine: str, device: str, machine: Machine, installed: frozenset[st
 
 def _not_installed(what: str, package: str) -> EngineMissing:
     return EngineMissing(f"{what} is not installed.", hint=f"Run: pip install '{package}'", param="backend")
+
+
+def _unread(manifest: Manifest, engine: str) -> UnsupportedOption | None:
+    shape = manifest.shape
+    if engine != "openvino" or manifest.format != "gguf":
+        return None
+    if shape.architecture in _OPENVINO_GGUF and not shape.experts and not shape.sliding_window:
+        return None
+    return UnsupportedOption(
+        f"{manifest.name}: the OpenVINO engine cannot read GGUF files of {shape.architecture}.",
+        hint="Use another variant, or --backend vllm.",
+        param="variant",
+    )
 
 
 def _unfit(name: str, engine: str, device: str, quantization: str, machine: Machine) -> MachineError | None:

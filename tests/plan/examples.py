@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from openllm.machine import Machine
 from openllm.weights.manifest import HubFiles, Manifest, PypiFile, Shape
 
@@ -81,6 +83,14 @@ IR = (
              engines=("openvino",)),
 )  # fmt: skip
 BNB = (manifest("tiny:bnb", "nf4", SMOL, quantization="bitsandbytes", engines=("transformers",)),)
+GEMMA = (
+    manifest("gemma2:2b", "q4_k_m", msgspec.structs.replace(SMOL, architecture="Gemma2ForCausalLM"), format="gguf",
+             quantization="gguf-q4_k_m", engines=("openvino", "vllm")),
+)  # fmt: skip
+NO_ENGINE = (
+    manifest("odd:gguf", "q4_0", msgspec.structs.replace(SMOL, architecture="OddForCausalLM"), format="gguf",
+             quantization="gguf-q4_0", engines=()),
+)  # fmt: skip
 EMBEDDING = (manifest("minilm", "f32", SMOL, task="embedding"),)
 
 

@@ -44,6 +44,7 @@ def shapes(draw: st.DrawFn) -> Shape:
         vocabulary=draw(st.integers(1000, 200_000)),
         sliding_window=draw(st.integers(128, 8192)) if windowed else None,
         windowed_layers=windowed,
+        attention_layers=draw(st.one_of(st.none(), st.integers(1, layers))),
         latent_kv=draw(st.one_of(st.none(), st.just(576))),
     )
 
@@ -62,6 +63,15 @@ def test_windowed_layers_stop_growing() -> None:
     full, window = 12 * layer * 131_072, 12 * layer * (128 + BLOCK_TOKENS)
     assert kv_bytes(GPT_OSS_20B, 131_072, "bfloat16", windows=True) == full + window
     assert kv_bytes(GPT_OSS_20B, 131_072, "bfloat16", windows=False) == 2 * full
+
+
+def test_hybrids_cache_in_some_layers_only() -> None:
+    hybrid = msgspec.structs.replace(LLAMA_8B, attention_layers=4)
+    assert kv_bytes_per_token(hybrid, "bfloat16") == 4 * kv_bytes_per_token(LLAMA_8B, "bfloat16") // 32
+    windowed = msgspec.structs.replace(hybrid, sliding_window=1024, windowed_layers=3)
+    assert kv_bytes(windowed, 100_000, "bfloat16", windows=True) < kv_bytes(
+        hybrid, 100_000, "bfloat16", windows=True
+    )
 
 
 def test_shares_of_ranks() -> None:

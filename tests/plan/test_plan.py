@@ -285,8 +285,17 @@ def test_does_not_fit_says_by_how_much_and_what_would() -> None:
         plan(LLAMA[2:], kv_cache_bytes=100 * GIB)
     most = int((caught.value.hint or "").split("--kv-cache ")[1].split("MiB")[0]) << 20
     assert plan(LLAMA[2:], kv_cache_bytes=most).kv_cache_bytes == most
-    with pytest.raises(DoesNotFit, match=r"llama3\.1:70b \(bf16\)"):
+    with pytest.raises(DoesNotFit, match=r"llama3\.1:70b \(awq\)"):  # the nearest, not the first
         plan(LLAMA_LARGE)
+
+
+def test_a_context_too_short_to_be_of_use_must_be_asked_for() -> None:
+    tight = cpu_host(free=9_450_000_000)
+    with pytest.raises(DoesNotFit) as caught:
+        make_plan(LLAMA[2:], tight, Overrides(), installed=BASE)
+    longest = int((caught.value.hint or "").split("--context ")[1].split()[0])
+    assert 512 <= longest < 2048
+    assert make_plan(LLAMA[2:], tight, Overrides(context=longest), installed=BASE).context == longest
 
 
 def test_small_kv_cache_shortens_the_context() -> None:

@@ -62,7 +62,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     ``path`` is a folder or a .gguf file; ``kv_cache_bytes`` the size of the KV cache; ``max_sequences`` the
     widest batch; ``context`` the longest prompt + answer in tokens; ``cache`` a folder for compiled or
-    converted forms.
+    converted forms; ``options`` are the engine's own, each known to it or refused.
     """
 
     engine: str
@@ -80,6 +80,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     tensor_parallel: int = 1
     memory_fraction: float = 0.9
     eager: bool = True
+    options: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class Engine(Protocol):

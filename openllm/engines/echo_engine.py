@@ -24,16 +24,13 @@ class EchoOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     load: float = 0.0
 
 
-def parse_path(path: str) -> EchoOptions:
-    """Read ``echo:delay=0.01,load=2``; no ``echo:`` means no options. Raises ``UnsupportedOption``."""
-    if not path.startswith("echo:"):
-        return EchoOptions()
-    pairs = (pair.partition("=") for pair in path.removeprefix("echo:").split(",") if pair)
+def read_options(options: dict[str, str]) -> EchoOptions:
+    """Read ``{"delay": "0.01"}``. Raises ``UnsupportedOption``."""
     try:
-        return msgspec.convert({key: value for key, _, value in pairs}, EchoOptions, strict=False)
+        return msgspec.convert(options, EchoOptions, strict=False)
     except msgspec.ValidationError as error:
         raise UnsupportedOption(
-            f"Echo engine: {path!r}: {error}.", hint="Write echo:delay=SECONDS,load=SECONDS.", param="path"
+            f"Echo engine: {error}.", hint="Its options are delay=SECONDS and load=SECONDS.", param="options"
         ) from error
 
 
@@ -71,7 +68,7 @@ class EchoEngine:
     """See ``engines.base.Engine``."""
 
     def __init__(self, config: EngineConfig, report: Callable[[str], None]) -> None:
-        options = parse_path(config.path)
+        options = read_options(config.options)
         self._context = config.context
         self._width = config.max_sequences
         self._delay = options.delay

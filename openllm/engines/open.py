@@ -44,6 +44,12 @@ def open_engine(config: EngineConfig, report: Report) -> Engine:
             hint=f"Choose one of {', '.join(_MAKERS)}.",
             param="backend",
         )
+    if config.options and config.engine != "echo":
+        raise UnsupportedOption(
+            f"The {config.engine} engine has no option {next(iter(config.options))!r}.",
+            hint="Leave --engine-option out.",
+            param="engine_option",
+        )
     try:
         make = getattr(importlib.import_module(maker.module), maker.name)
         return cast(Engine, make(config, report))

@@ -7,15 +7,15 @@ import time
 import pytest
 
 from openllm.engines.base import EngineConfig, Generation, Sampling
-from openllm.engines.echo_engine import EchoEngine, EchoOptions, parse_path
+from openllm.engines.echo_engine import EchoEngine, EchoOptions, read_options
 from openllm.engines.open import open_engine
 from openllm.errors import UnsupportedOption
 
 
-def echo(path: str = "echo", width: int = 64) -> EchoEngine:
+def echo(options: dict[str, str] | None = None, width: int = 64) -> EchoEngine:
     config = EngineConfig(
-        engine="echo", path=path, name="echo", dtype="float32", quantization="none", context=1024,
-        max_sequences=width, kv_cache_bytes=0, threads=1, cache="",
+        engine="echo", path="", name="echo", dtype="float32", quantization="none", context=1024,
+        max_sequences=width, kv_cache_bytes=0, threads=1, cache="", options=options or {},
     )  # fmt: skip
     engine = open_engine(config, report=lambda _: None)
     assert isinstance(engine, EchoEngine)
@@ -46,7 +46,7 @@ def test_no_more_than_max_sequences_at_once() -> None:
 
 
 def test_delay_is_per_step() -> None:
-    engine = echo("echo:delay=0.05")
+    engine = echo({"delay": "0.05"})
     engine.add(Generation(1, [1], Sampling(max_tokens=2)))
     start = time.perf_counter()
     engine.step()
@@ -54,8 +54,8 @@ def test_delay_is_per_step() -> None:
 
 
 def test_options_are_read_or_refused() -> None:
-    assert parse_path("echo") == EchoOptions()
-    assert parse_path("echo:delay=0.5,load=2") == EchoOptions(delay=0.5, load=2.0)
-    for wrong in ("echo:dealy=1", "echo:delay=fast", "echo:delay"):
-        with pytest.raises(UnsupportedOption, match=r"echo:|Echo"):
-            parse_path(wrong)
+    assert read_options({}) == EchoOptions()
+    assert read_options({"delay": "0.5", "load": "2"}) == EchoOptions(delay=0.5, load=2.0)
+    for wrong in ({"dealy": "1"}, {"delay": "fast"}, {"delay": ""}):
+        with pytest.raises(UnsupportedOption, match="Echo engine"):
+            read_options(wrong)

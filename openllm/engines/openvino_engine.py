@@ -1,0 +1,215 @@
+"""OpenVINO GenAI's continuous batching on an IR folder, or on a .gguf file that is rewritten as one.
+
+Refused: an empty or too long prompt, ids outside the vocabulary, penalties outside -2..2, min_tokens above
+max_tokens. Everything else in ``Sampling`` is honoured. ``Delta.cached`` is 0: GenAI does not tell.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# The package imports its model converter, 0.2 s of a start, if it can be imported; nothing here uses it.
+# ruff: noqa: E402
+sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]
+
+import numpy as np
+import openvino as ov
+import openvino_genai as genai
+
+from openllm.engines.base import Delta, EngineConfig, FinishReason, Generation, Sampling
+from openllm.engines.limits import check_ids, check_lengths
+from openllm.engines.openvino_convert import converted, form_of
+from openllm.engines.openvino_model import ModelFacts, read_facts
+from openllm.errors import RequestError, RunnerFailed, UnsupportedOption
+
+_PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "auto": ""}
+# Property value, bytes of a number, further bytes per token and head (scale and zero point, f32 each).
+_KV_FORMS = {
+    "float32": ("f32", 4.0, 0),
+    "float16": ("f16", 2.0, 0),
+    "bfloat16": ("bf16", 2.0, 0),
+    "u8": ("u8", 1.0, 8),
+}
+_KV_FORMS["auto"] = _KV_FORMS["u8"]
+_BLOCK_TOKENS = 32  # of the CPU plugin's paged attention
+_PENALTY = 2.0
+_STOP = genai.GenerationFinishReason.STOP
+_NONE = genai.GenerationFinishReason.NONE
+_IGNORED = genai.GenerationStatus.IGNORED
+
+
+class OpenVINOEngine:
+    """See ``engines.base.Engine``. Steps hold the GIL: give it a process of its own."""
+
+    def __init__(self, config: EngineConfig, report: Callable[[str], None]) -> None:
+        _refuse_options(config)
+        path = Path(config.path)
+        if path.suffix == ".gguf":
+            path = converted(path, Path(config.cache), form_of(config.quantization, config.dtype), report)
+        report(f"loading {config.name} with OpenVINO")
+        facts = read_facts(path)
+        self._context = config.context
+        self._vocabulary = facts.vocabulary
+        self._sequences: dict[int, _Sequence] = {}
+        self._pipeline: Any = genai.ContinuousBatchingPipeline(
+            path, _scheduler(config, facts), "CPU", _properties(config)
+        )
+
+    def add(self, request: Generation) -> None:
+        check_lengths(request, self._context)
+        check_ids(request, self._vocabulary)
+        prompt = ov.Tensor(np.array([request.prompt], np.int64))
+        handle = self._pipeline.add_request(request.id, prompt, _generation_config(request.sampling))
+        self._sequences[request.id] = _Sequence(handle, request)
+
+    def abort(self, request_id: int) -> None:
+        sequence = self._sequences.pop(request_id, None)
+        if sequence is not None:
+            sequence.handle.cancel()
+
+    def step(self) -> list[Delta]:
+        try:
+            self._pipeline.step()
+        except RuntimeError as error:
+            return self._drop_newest(error)
+        deltas = [delta for sequence in self._sequences.values() for delta in sequence.read()]
+        for delta in deltas:
+            if delta.finish is not None:
+                del self._sequences[delta.id]
+        return deltas
+
+    def busy(self) -> bool:
+        return bool(self._sequences)
+
+    def close(self) -> None:
+        for request_id in list(self._sequences):
+            self.abort(request_id)
+        self._pipeline = None
+
+    def _drop_newest(self, error: RuntimeError) -> list[Delta]:
+        """Cancel one sequence, the latest: GenAI does not tell which one broke the step, and the older ones
+        went through steps before. If it was another, the next step fails again and drops the next."""
+        if not self._sequences:
+            raise RunnerFailed(f"OpenVINO failed with nothing to run: {error}") from error
+        request_id = next(reversed(self._sequences))
+        self.abort(request_id)
+        said = str(error).strip().splitlines()
+        return [Delta(request_id, [], "error", error=said[-1] if said else "the step failed")]
+
+
+class _Sequence:
+    """A handle of GenAI's and the request it runs."""
+
+    __slots__ = ("_id", "_stop_ids", "handle")
+
+    def __init__(self, handle: Any, request: Generation) -> None:
+        self.handle = handle
+        self._id = request.id
+        self._stop_ids = request.sampling.stop_ids
+
+    def read(self) -> list[Delta]:
+        """What the last step added, if it added anything."""
+        handle = self.handle
+        if not handle.can_read():
+            if handle.get_status() == _IGNORED:
+                return [Delta(self._id, [], "error", error="the KV cache is too small for this sequence")]
+            return []
+        (output,) = handle.read().values()
+        tokens: list[int] = output.generated_ids
+        reason = output.finish_reason
+        if reason == _NONE:
+            return [Delta(self._id, tokens)]
+        finish: FinishReason = "stop" if reason == _STOP else "length"
+        if tokens and tokens[-1] in self._stop_ids:
+            tokens = tokens[:-1]
+        return [Delta(self._id, tokens, finish)]
+
+
+def _refuse_options(config: EngineConfig) -> None:
+    for key in config.options:
+        raise UnsupportedOption(
+            f"The openvino engine has no option {key!r}.", hint="Leave it out.", param=key
+        )
+    if config.device != "cpu":
+        raise UnsupportedOption(
+            f"The openvino engine runs on the CPU, not on {config.device}.",
+            hint="Use --device cpu.",
+            param="device",
+        )
+    if config.tensor_parallel != 1:
+        raise UnsupportedOption(
+            "The openvino engine cannot split a model.", hint="Use --backend vllm.", param="tensor_parallel"
+        )
+    for name, value, known in (
+        ("dtype", config.dtype, _PRECISIONS),
+        ("kv_cache_dtype", config.kv_cache_dtype, _KV_FORMS),
+    ):
+        if value not in known:
+            raise UnsupportedOption(
+                f"The openvino engine has no {name} {value}.", hint=f"Choose {', '.join(known)}.", param=name
+            )
+
+
+def _properties(config: EngineConfig) -> dict[str, Any]:
+    properties: dict[str, Any] = {"KV_CACHE_PRECISION": _KV_FORMS[config.kv_cache_dtype][0]}
+    if config.threads:
+        properties["INFERENCE_NUM_THREADS"] = config.threads
+    if _PRECISIONS[config.dtype]:
+        properties["INFERENCE_PRECISION_HINT"] = _PRECISIONS[config.dtype]
+    return properties
+
+
+def _scheduler(config: EngineConfig, facts: ModelFacts) -> Any:
+    scheduler = genai.SchedulerConfig()
+    scheduler.max_num_seqs = config.max_sequences
+    scheduler.enable_prefix_caching = True
+    _, number, overhead = _KV_FORMS[config.kv_cache_dtype]
+    block = facts.cache_bytes(_BLOCK_TOKENS, number, overhead)
+    scheduler.num_kv_blocks = max(config.kv_cache_bytes // block, 1)
+    return scheduler
+
+
+def _generation_config(sampling: Sampling) -> Any:
+    _check_sampling(sampling)
+    config = genai.GenerationConfig()
+    config.max_new_tokens = sampling.max_tokens
+    if sampling.stop_ids:
+        config.stop_token_ids = set(sampling.stop_ids)
+        config.eos_token_id = sampling.stop_ids[0]
+        config.min_new_tokens = sampling.min_tokens
+    else:
+        config.set_eos_token_id(0)  # it wants one; ignored
+        config.ignore_eos = True
+    config.presence_penalty = sampling.presence_penalty
+    config.frequency_penalty = sampling.frequency_penalty
+    config.repetition_penalty = sampling.repetition_penalty
+    if sampling.temperature > 0:
+        config.do_sample = True
+        config.temperature = sampling.temperature
+        config.top_p = sampling.top_p
+        config.min_p = sampling.min_p
+        if sampling.top_k > 0:
+            config.top_k = sampling.top_k
+        seed = random.getrandbits(62) if sampling.seed is None else sampling.seed
+        config.rng_seed = seed % (1 << 62)
+    else:
+        config.do_sample = False
+    return config
+
+
+def _check_sampling(sampling: Sampling) -> None:
+    for name, value, good in (
+        ("presence_penalty", sampling.presence_penalty, abs(sampling.presence_penalty) <= _PENALTY),
+        ("frequency_penalty", sampling.frequency_penalty, abs(sampling.frequency_penalty) <= _PENALTY),
+        ("repetition_penalty", sampling.repetition_penalty, sampling.repetition_penalty > 0),
+        ("temperature", sampling.temperature, sampling.temperature >= 0),
+        ("top_p", sampling.top_p, 0 < sampling.top_p <= 1),
+        ("min_p", sampling.min_p, 0 <= sampling.min_p < 1),
+        ("min_tokens", sampling.min_tokens, 0 <= sampling.min_tokens <= sampling.max_tokens),
+    ):
+        if not good:
+            raise RequestError(f"{name} {value} is out of range.", hint="See the API reference.", param=name)

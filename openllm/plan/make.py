@@ -179,8 +179,8 @@ def _why_quantization(route: Route, overrides: Overrides) -> str:
         return "no weights are opened"
     stored = route.manifest.quantization
     if route.converts:
-        how = "read as 8 bit" if route.quantization == "int8" else "read as floats"
-        return f"{stored} weights, {how}, with no loss to speak of"
+        how = "kept as floats" if route.quantization == "none" else "kept in 8 bit"
+        return f"{stored} weights dequantized exactly, {how}"
     if overrides.quantize is not None:
         return "asked for"
     return "as the weights are stored"

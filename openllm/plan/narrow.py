@@ -131,7 +131,7 @@ def _on_device(found: list[Route], device: str | None, machine: Machine) -> list
 
 def _quantized(found: list[Route], wanted: str | None) -> list[Route]:
     if wanted is None:
-        return found
+        return [route for route in found if not route.on_demand]
     words = {wanted.lower(), f"gguf-{wanted.lower()}"}
     kept = [route for route in found if words & route.answers]
     if not kept:
@@ -145,7 +145,8 @@ def _quantized(found: list[Route], wanted: str | None) -> list[Route]:
             hint=works,
             param="quantize",
         )
-    return kept
+    # Who asks for none wants weights that never were quantized, if there are any.
+    return sorted(kept, key=lambda route: route.dequantizes)
 
 
 def _ordered(words: Iterable[str]) -> list[str]:

@@ -52,7 +52,8 @@ def decide_kv_dtype(route: Route, machine: Machine, overrides: Overrides) -> Dec
     """The dtype of the KV cache. Raises ``UnsupportedOption`` for one that the engine has not."""
     asked = overrides.kv_cache_dtype
     if asked is None or asked.lower() == "auto":
-        return Decision("kv_cache_dtype", "auto", "the engine's own choice")
+        why = "OpenVINO keeps it in 8 bit" if route.engine == "openvino" else "the engine's own choice"
+        return Decision("kv_cache_dtype", "auto", why)
     value = _full(asked)
     allowed = _KV_DTYPES[route.engine, route.device]
     if value not in allowed:
@@ -67,10 +68,10 @@ def decide_kv_dtype(route: Route, machine: Machine, overrides: Overrides) -> Dec
 
 
 def stored_kv_dtype(route: Route, dtype: str, kv_cache_dtype: str) -> str:
-    """The dtype that "auto" may mean at most, for sizes."""
+    """The dtype that the cache really has, for sizes: vLLM's "auto" is that of the activations."""
     if kv_cache_dtype != "auto":
         return kv_cache_dtype
-    return "float16" if dtype == "auto" else dtype
+    return "u8" if route.engine == "openvino" else dtype
 
 
 def _best_dtype(route: Route, machine: Machine) -> tuple[str, str]:

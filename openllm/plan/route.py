@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -23,20 +23,27 @@ _ROCM = frozenset({"none", "fp8", "mxfp4"})
 _VLLM_CPU = frozenset({"none", "gptq", "awq", "w8a8", "w4a16"})
 # Architectures whose GGUF files the OpenVINO engine can read (llama, qwen2 and qwen3 in GGUF's own words).
 _OPENVINO_GGUF = frozenset({"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"})
-# GGUF types that the OpenVINO engine keeps as they are; it reads the others as 8 bit.
+# GGUF types that hold floats; the OpenVINO engine runs the others as 8 bit, or as floats if asked to.
 _FLOAT_GGUF = frozenset({"gguf-f16", "gguf-bf16"})
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
     """``quantization`` is what the weights are when they run; ``answers`` the --quantize values it honours;
-    ``blocked`` why this machine cannot take it, None if it can."""
+    ``on_demand`` if it is taken only for such a value; ``blocked`` why this machine cannot take it, None if it
+    can."""
 
     manifest: Manifest
     engine: str
     device: str
     quantization: str
     answers: frozenset[str]
+    on_demand: bool = False
     blocked: OpenLLMError | None = None
+
+    @property
+    def dequantizes(self) -> bool:
+        """Do weights that are stored in few bits run as floats?"""
+        return self.quantization == "none" and self.manifest.quantization not in {"none", *_FLOAT_GGUF}
 
     @property
     def converts(self) -> bool:
@@ -50,45 +57,47 @@ def routes(
     """Every way that is built in this version, best first: on a GPU, then OpenVINO, then vLLM on the CPU;
     for each in the manifests' own order. With ``echo`` the echo engine is the only one: it opens no weights."""
     if echo:
-        return [_route(manifest, "echo", "cpu", machine, installed) for manifest in manifests]
+        return [
+            each for manifest in manifests for each in _routes(manifest, "echo", "cpu", machine, installed)
+        ]
     ways = [("vllm", "cuda")] if machine.gpus else []
     ways += [("openvino", "cpu"), ("vllm", "cpu")]
     return [
-        _route(manifest, engine, device, machine, installed)
+        each
         for engine, device in ways
         for manifest in manifests
         if engine in manifest.engines
+        for each in _routes(manifest, engine, device, machine, installed)
     ]
 
 
-def _route(
+def _routes(
     manifest: Manifest, engine: str, device: str, machine: Machine, installed: frozenset[str]
-) -> Route:
-    quantization, answers = _quantization(manifest, engine)
-    return Route(
-        manifest=manifest,
-        engine=engine,
-        device=device,
-        quantization=quantization,
-        answers=answers,
-        blocked=_missing(engine, device, machine, installed)
-        or _unread(manifest, engine)
-        or _unfit(manifest.name, engine, device, quantization, machine),
-    )
+) -> Iterator[Route]:
+    for index, (quantization, answers) in enumerate(_forms(manifest, engine)):
+        yield Route(
+            manifest=manifest,
+            engine=engine,
+            device=device,
+            quantization=quantization,
+            answers=answers,
+            on_demand=index > 0,
+            blocked=_missing(engine, device, machine, installed)
+            or _unread(manifest, engine)
+            or _unfit(manifest.name, engine, device, quantization, machine),
+        )
 
 
-def _quantization(manifest: Manifest, engine: str) -> tuple[str, frozenset[str]]:
-    """What the weights are when they run, and the words for it that a user may ask with."""
+def _forms(manifest: Manifest, engine: str) -> list[tuple[str, frozenset[str]]]:
+    """What the weights can be when they run, the default first, each with the words that ask for it."""
     stored = manifest.quantization
     if engine == "echo":
-        return "none", frozenset()
+        return [("none", frozenset())]
     if manifest.format != "gguf":
-        return stored, frozenset({stored})
-    if engine == "vllm":  # dequantized: the values are the file's, the size is not
-        return "none", frozenset({stored, "none"} if stored in _FLOAT_GGUF else {stored})
-    if stored in _FLOAT_GGUF:
-        return "none", frozenset({stored, "none"})
-    return "int8", frozenset({stored, "int8"})
+        return [(stored, frozenset({stored}))]
+    if engine == "vllm" or stored in _FLOAT_GGUF:
+        return [("none", frozenset({stored, "none"}))]
+    return [("int8", frozenset({stored, "int8"})), ("none", frozenset({"none"}))]
 
 
 def _missing(engine: str, device: str, machine: Machine, installed: frozenset[str]) -> EngineMissing | None:

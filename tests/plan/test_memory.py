@@ -140,7 +140,7 @@ def test_a_plan_fits_and_holds_one_whole_context(shape: Shape, free: int, contex
     if made is None:
         return
     windows = made.engine == "vllm"
-    dtype = made.dtype if windows else "float16"
+    dtype = made.dtype if windows else "u8"
     assert made.context == max(16, context)
     assert made.kv_cache_bytes >= kv_bytes(shape, made.context, dtype, windows=windows)
     overhead = overhead_bytes(shape, made.engine, "cpu", made.concurrency)

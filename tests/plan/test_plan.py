@@ -73,8 +73,8 @@ def test_every_field_has_a_reason() -> None:
 def test_smollm2_on_two_cores() -> None:
     made = plan(SMOLLM2)
     assert (made.context, made.concurrency, made.threads) == (8192, 64, 2)
-    # 64 sequences of 1,024 tokens; 30 layers of keys and values of 3 heads of 64 numbers of 2 bytes
-    assert made.kv_cache_bytes == 64 * 1024 * 30 * 2 * 3 * 64 * 2
+    # 64 sequences of 1,024 tokens; 30 layers of keys and values of 3 heads of 64 bytes, a scale and a zero point
+    assert made.kv_cache_bytes == 64 * 1024 * 30 * 2 * 3 * (64 + 8)
     assert made.weight_bytes == int(134_515_008 * 8.5 / 8)
 
 
@@ -160,6 +160,7 @@ def test_override_of_variant_and_backend_is_honoured() -> None:
         (LLAMA, "h100", "none", "bf16"),
         (LLAMA, "h100", "awq", "awq"),
         (LLAMA, "h100", "AWQ", "awq"),
+        (LLAMA, "", "none", "bf16"),
         (LLAMA, "", "int8", "q4_k_m"),
         (LLAMA, "", "q4_k_m", "q4_k_m"),
         (LLAMA, "", "gguf-q4_k_m", "q4_k_m"),
@@ -172,13 +173,21 @@ def test_quantize_is_honoured(
     assert plan(manifests, machine, quantize=quantize).manifest.variant == variant
 
 
+def test_gguf_weights_as_floats() -> None:
+    exact = plan(SMOLLM2, quantize="none", backend="openvino", dtype="float32", kv_cache_dtype="float32")
+    assert (exact.quantization, exact.dtype, exact.kv_cache_dtype) == ("none", "float32", "float32")
+    assert exact.weight_bytes == 134_515_008 * 4
+    assert plan(SMOLLM2, quantize="none").engine == "openvino"
+    assert plan(SMOLLM2, quantize="none", backend="vllm").quantization == "none"
+
+
 @pytest.mark.parametrize(
     ("manifests", "overrides", "message", "hint"),
     [
-        (SMOLLM2, {"quantize": "gptq"}, "--quantize gptq cannot be honoured", "gguf-q4_1, int8"),
+        (SMOLLM2, {"quantize": "gptq"}, "--quantize gptq cannot be honoured", "gguf-q4_1, int8, none"),
         (SMOLLM2, {"quantize": "int4"}, "--quantize int4", "gguf-q4_1"),
-        (SMOLLM2, {"quantize": "none"}, "--quantize none", "gguf-q4_1"),
-        (SMOLLM2, {"quantize": "int8", "backend": "vllm"}, "on vllm", "What works here: gguf-q4_1."),
+        (IR, {"quantize": "none"}, "--quantize none", "What works here: int8, int4."),
+        (SMOLLM2, {"quantize": "int8", "backend": "vllm"}, "on vllm", "What works here: gguf-q4_1, none."),
         (LLAMA, {"quantize": "bitsandbytes"}, "--quantize bitsandbytes", "awq"),
         (SMOLLM2, {"backend": "transformers"}, "not part of this version", "--backend vllm or openvino"),
         (SMOLLM2, {"backend": "llamacpp"}, "no backend 'llamacpp'", "vllm, openvino, echo"),
@@ -277,10 +286,10 @@ def test_weights_for_gpus_only() -> None:
 
 def test_does_not_fit_says_by_how_much_and_what_would() -> None:
     with pytest.raises(DoesNotFit) as caught:
-        plan(LLAMA[2:], context=131_072)
+        plan(LLAMA[2:], context=131_072, kv_cache_dtype="f16")
     assert "missing" in caught.value.message
     longest = int((caught.value.hint or "").split("--context ")[1].split()[0])
-    assert plan(LLAMA[2:], context=longest).context == longest
+    assert plan(LLAMA[2:], context=longest, kv_cache_dtype="f16").context == longest
     with pytest.raises(DoesNotFit) as caught:
         plan(LLAMA[2:], kv_cache_bytes=100 * GIB)
     most = int((caught.value.hint or "").split("--kv-cache ")[1].split("MiB")[0]) << 20
@@ -300,9 +309,9 @@ def test_a_context_too_short_to_be_of_use_must_be_asked_for() -> None:
 
 def test_small_kv_cache_shortens_the_context() -> None:
     made = plan(SMOLLM2, kv_cache_bytes=32 << 20)
-    assert made.context == (32 << 20) // (23_040 * 128) * 128
-    assert made.concurrency == 2
+    assert made.context == (32 << 20) // (12_960 * 128) * 128
+    assert made.concurrency == 5
     with pytest.raises(UsageError, match="cannot hold 8192 tokens") as caught:
         plan(SMOLLM2, kv_cache_bytes=32 << 20, context=8192)
-    assert "--kv-cache 180MiB or more" in (caught.value.hint or "")
-    assert plan(SMOLLM2, kv_cache_bytes=180 << 20, context=8192).context == 8192
+    assert "--kv-cache 102MiB or more" in (caught.value.hint or "")
+    assert plan(SMOLLM2, kv_cache_bytes=102 << 20, context=8192).context == 8192

@@ -107,10 +107,15 @@ class Keeper:
 
     async def _run(self) -> None:
         try:
-            config = await self._supply(self._progress)
+            await self._keep(await self._supply(self._progress))
         except OpenLLMError as error:
             self._give_up(error)
-            return
+        except Exception as error:
+            _log.exception("the keeper failed")
+            self._give_up(OpenLLMError(f"The server made a mistake: {type(error).__name__}: {error}"))
+
+    async def _keep(self, config: EngineConfig) -> None:
+        """Life after life. Raises why the first one could not begin."""
         failures = 0
         while True:
             await self._live(config)
@@ -118,8 +123,7 @@ class Keeper:
             failures = self._policy.failures(failures, ready_for)
             error = await self._bury()
             if not self._was_ready and (self._why is not None or not self._policy.holds(failures)):
-                self._give_up(error)
-                return
+                raise error
             await self._wait(failures, error)
 
     async def _live(self, config: EngineConfig) -> None:

@@ -15,8 +15,8 @@ import time
 from openllm.engines.base import Engine, EngineConfig, Generation, Sampling
 from openllm.engines.open import open_engine, preload
 from openllm.errors import OpenLLMError, RunnerFailed
+from openllm.parent import die_with_parent
 from openllm.runner.loop import FrontGone, Line, Loop
-from openllm.runner.parent import die_with_parent
 from openllm.runner.wire import Failed, Load, Progress, Ready
 
 _log = logging.getLogger("openllm.runner")

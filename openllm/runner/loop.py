@@ -26,7 +26,7 @@ _READ_BYTES = 1 << 20
 _log = logging.getLogger(__name__)
 
 
-class FrontGone(Exception):  # noqa: N818 - it is not a failure
+class FrontGone(Exception):
     """The front closed its end of the socket."""
 
 

@@ -110,9 +110,11 @@ class Frames:
 
 def decode_to_runner(payload: bytes) -> ToRunner:
     """Parse what the front sent. Raises ``msgspec.DecodeError``."""
-    return _to_runner.decode(payload)
+    message: ToRunner = _to_runner.decode(payload)
+    return message
 
 
 def decode_to_front(payload: bytes) -> ToFront:
     """Parse what a runner sent. Raises ``msgspec.DecodeError``."""
-    return _to_front.decode(payload)
+    message: ToFront = _to_front.decode(payload)
+    return message

@@ -22,7 +22,7 @@ from openllm.fleet.submission import Submission
 
 ECHO = EngineConfig(
     engine="echo",
-    path="echo:delay=0.005",
+    path="",
     name="echo",
     dtype="auto",
     quantization="none",
@@ -31,6 +31,7 @@ ECHO = EngineConfig(
     kv_cache_bytes=0,
     threads=1,
     cache="",
+    options={"delay": "0.005"},
 )
 QUICK = RestartPolicy(second=0.05, longest=0.2)
 
@@ -74,7 +75,7 @@ def pid(keeper: Keeper) -> int:
 
 
 async def test_requests_submitted_before_the_engine_is_ready_are_answered() -> None:
-    async with keeping(msgspec.structs.replace(ECHO, path="echo:load=0.5")) as keeper:
+    async with keeping(msgspec.structs.replace(ECHO, options={"load": "0.5"})) as keeper:
         submission = keeper.desk.submit([([5, 6, 7], Sampling(max_tokens=4))])
         assert not keeper.ready
         deltas = await read_all(submission)
@@ -110,7 +111,7 @@ async def test_a_killed_runner_ends_what_streamed_and_retries_what_had_no_token(
 
 
 async def test_what_was_retried_once_is_not_retried_again() -> None:
-    config = msgspec.structs.replace(ECHO, path="echo:delay=1")  # no token before the runner is killed
+    config = msgspec.structs.replace(ECHO, options={"delay": "1"})  # no token before the runner is killed
     async with keeping(config) as keeper:
         await until_ready(keeper)
         submission = keeper.desk.submit([([2], Sampling(max_tokens=3))])
@@ -168,7 +169,7 @@ async def test_cancelled_sequences_leave_the_runner() -> None:
 
 
 async def test_an_engine_that_cannot_load_is_fatal_with_its_own_error() -> None:
-    async with keeping(msgspec.structs.replace(ECHO, path="echo:delay=much")) as keeper:
+    async with keeping(msgspec.structs.replace(ECHO, options={"delay": "much"})) as keeper:
         held = keeper.desk.submit([([1], Sampling(max_tokens=3))])
         async with asyncio.timeout(10):
             error = await keeper.fatal

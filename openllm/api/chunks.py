@@ -1,0 +1,101 @@
+"""Stream chunks and whole answers of both completion routes.
+
+Chunks are on the per-token path: what does not change in a stream is encoded once, and only the text each time.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from openllm.api.answer import ChoiceEvent, Usage
+from openllm.api.event_stream import event
+from openllm.chat.events import Finished, TextDelta
+
+_encode = msgspec.json.encode
+
+
+class Envelope(msgspec.Struct, frozen=True):
+    """What is said of every answer. ``created`` in seconds since 1970."""
+
+    id: str
+    object: str
+    created: int
+    model: str
+
+    @classmethod
+    def make(cls, prefix: str, kind: str, model: str) -> Envelope:
+        """A new one with an id of its own."""
+        return cls(f"{prefix}-{secrets.token_hex(12)}", kind, int(time.time()), model)
+
+    def body(self, choices: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
+        """A whole object around ``choices``."""
+        return {**msgspec.structs.asdict(self), "choices": choices, **more}
+
+
+class ChunkWriter:
+    """Chunks of one stream. ``before`` and ``after`` stand around a text's JSON in a choice, ``first`` is the choice
+    that goes ahead of the first text."""
+
+    def __init__(
+        self, envelope: Envelope, *, before: bytes, after: bytes, empty: dict[str, Any], usage: bool
+    ) -> None:
+        self._envelope = envelope
+        self._head = b"data: " + _encode(envelope)[:-1] + b',"choices":[{"index":'
+        self._between = b"," + before
+        # With include_usage every chunk but the last says null.
+        self._usage = {"usage": None} if usage else {}
+        self._tail = (
+            after
+            + b',"logprobs":null,"finish_reason":null}]'
+            + (b',"usage":null' if usage else b"")
+            + b"}\n\n"
+        )
+        self._empty = empty
+
+    def write(self, events: Iterable[ChoiceEvent]) -> bytes:
+        """The chunks of a batch of events, one after the other."""
+        parts: list[bytes] = []
+        for index, happened in events:
+            match happened:
+                case TextDelta(text):
+                    parts += (self._head, b"%d" % index, self._between, _encode(text), self._tail)
+                case Finished(reason):
+                    parts.append(self._choice(index, self._empty, reason))
+        return b"".join(parts)
+
+    def opening(self, index: int, delta: dict[str, Any]) -> bytes:
+        """The chunk that goes ahead of a choice's first text."""
+        return self._choice(index, delta, None)
+
+    def usage(self, usage: Usage) -> bytes:
+        """The last chunk, with the usage and no choice."""
+        return event(self._envelope.body([], usage=usage.body()))
+
+    def _choice(self, index: int, content: dict[str, Any], reason: str | None) -> bytes:
+        choice = {"index": index, **content, "logprobs": None, "finish_reason": reason}
+        return event(self._envelope.body([choice], **self._usage))
+
+
+class Choice:
+    """One choice of a whole answer."""
+
+    def __init__(self) -> None:
+        self._texts: list[str] = []
+        self.reason: str | None = None
+
+    @property
+    def text(self) -> str:
+        return "".join(self._texts)
+
+    def add(self, happened: TextDelta | Finished) -> None:
+        """Take in the next event."""
+        match happened:
+            case TextDelta(text):
+                self._texts.append(text)
+            case Finished(reason):
+                self.reason = reason

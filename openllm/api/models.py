@@ -1,0 +1,37 @@
+"""``GET /v1/models``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from openllm.api.completions import Served
+from openllm.api.service import Service
+from openllm.errors import ModelNotServed
+
+router = APIRouter(tags=["OpenAI"])
+
+
+@router.get("/v1/models", summary="What is served")
+async def list_models(service: Served) -> dict[str, Any]:
+    return {"object": "list", "data": [_model(service, service.names[0])]}
+
+
+@router.get("/v1/models/{name:path}", summary="One model by any of its names")
+async def get_model(name: str, service: Served) -> dict[str, Any]:
+    if name not in service.names:
+        raise ModelNotServed(
+            f"The model {name!r} is not served here.", hint=f"Use {service.names[0]!r}.", param="model"
+        )
+    return _model(service, name)
+
+
+def _model(service: Service, name: str) -> dict[str, Any]:
+    return {
+        "id": name,
+        "object": "model",
+        "created": service.created,
+        "owned_by": "openllm",
+        "context_length": service.context,
+    }

@@ -1,0 +1,32 @@
+"""Liveness, readiness and metrics: for an orchestrator, not for clients."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse, Response
+
+from openllm.api.completions import Served
+
+router = APIRouter(tags=["Probes"])
+_PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
+
+
+@router.get("/livez", summary="Does the front run?")
+async def livez() -> dict[str, str]:
+    return {"status": "ok"}
+
+
+@router.get("/readyz", summary="Does the engine answer? 503 while it is loading, ended or wedged")
+async def readyz(service: Served) -> JSONResponse:
+    keeper = service.keeper
+    ready = keeper.ready and not service.draining
+    doing = (
+        "the engine does not answer" if keeper.wedged else "draining" if service.draining else keeper.doing
+    )
+    body = {"status": "ready" if ready else "not ready", "state": str(keeper.state), "doing": doing}
+    return JSONResponse(body, status_code=200 if ready else 503)
+
+
+@router.get("/metrics", summary="Prometheus metrics")
+async def metrics(service: Served) -> Response:
+    return Response(service.metrics.text(service.keeper), media_type=_PROMETHEUS_TEXT)

@@ -1,0 +1,152 @@
+"""Runs the front: the HTTP server, the keeper of the model's runner, and their common end."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+import msgspec
+import uvicorn
+import uvloop
+
+from openllm.api.app import create_app
+from openllm.api.metrics import Metrics
+from openllm.api.prompter import Prompter
+from openllm.api.service import Service
+from openllm.chat.tokenizer import load_tokenizer
+from openllm.fleet.keeper import Keeper
+from openllm.fleet.port import BACKLOG
+from openllm.fleet.process import RunnerProcess
+from openllm.fleet.supply import Supply
+from openllm.plan import Plan
+from openllm.weights.manifest import Weights
+
+# Behind the keep-alive of the usual load balancers (60 s), so that it is they who close.
+_KEEP_ALIVE_SECONDS = 75
+
+
+class FrontOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How the front serves. Times in seconds."""
+
+    names: tuple[str, ...]
+    most_open: int
+    drain_seconds: float
+    stall_seconds: float
+
+
+def serve(
+    sock: socket.socket,
+    supply: Supply,
+    options: FrontOptions,
+    *,
+    early: RunnerProcess | None,
+    tell: Callable[[str], None],
+) -> None:
+    """Serve on ``sock`` until a signal says stop; blocks. SIGTERM or SIGINT drains, a second one stops at once.
+
+    ``early`` is a runner that was spawned already. Raises what made the first start of the engine impossible.
+    """
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(sock, supply, options, early, tell))
+
+
+async def _serve(
+    sock: socket.socket,
+    supply: Supply,
+    options: FrontOptions,
+    early: RunnerProcess | None,
+    tell: Callable[[str], None],
+) -> None:
+    plan = supply.plan
+    metrics = Metrics()
+    keeper = Keeper(supply, metrics, early=early, stall_seconds=options.stall_seconds, tell=tell)
+    service = Service(options.names, keeper, metrics, context=plan.context, most_open=options.most_open)
+    supply.on_weights = _PrompterLoader(service, plan, supply.cache)
+    server = _Server(sock, service, options, tell)
+    keeper.start()
+    pulse = asyncio.create_task(service.pulse())
+    # A model that can never be served ends the server; the held requests have had their error by then.
+    keeper.fatal.add_done_callback(lambda _: server.end())
+    try:
+        await server.serve(sockets=[sock])
+    finally:
+        pulse.cancel()
+        await keeper.stop(at_once=server.force_exit)
+    if keeper.fatal.done():
+        raise keeper.fatal.result()
+
+
+class _PrompterLoader:
+    """Loads the tokenizer beside the engine, as soon as the weights are here."""
+
+    def __init__(self, service: Service, plan: Plan, cache: Path) -> None:
+        self._service = service
+        self._plan = plan
+        self._cache = cache
+
+    async def __call__(self, weights: Weights) -> None:
+        """Set the service's prompter. Raises what is wrong with the tokenizer."""
+        chat = self._plan.manifest.chat
+        tokenizer = await asyncio.to_thread(load_tokenizer, Path(weights.tokenizer), self._cache, chat.stop)
+        self._service.prompter.set_result(Prompter(tokenizer, chat, self._plan.context))
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, with our signals and our words."""
+
+    def __init__(
+        self, sock: socket.socket, service: Service, options: FrontOptions, tell: Callable[[str], None]
+    ) -> None:
+        config = uvicorn.Config(
+            create_app(service),
+            loop="none",
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level="error",
+            access_log=False,
+            server_header=False,
+            backlog=BACKLOG,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+            # The drain ends the answers with an error event first; this is for what even then does not end.
+            timeout_graceful_shutdown=int(options.drain_seconds) + 2,
+        )
+        super().__init__(config)
+        self._sock = sock
+        self._service = service
+        self._drain_seconds = options.drain_seconds
+        self._tell = tell
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        # What was imported lives to the end: keep it out of every later collection.
+        gc.collect()
+        gc.freeze()
+        host, port = self._sock.getsockname()[:2]
+        self._tell(f"listening on http://{f'[{host}]' if ':' in host else host}:{port}")
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        service = self._service
+        service.draining = True
+        open_sequences = len(service.keeper.desk)
+        if open_sequences and not self.force_exit:
+            self._tell(
+                f"draining: {open_sequences} sequences, at most {self._drain_seconds:.0f} s; again to stop now"
+            )
+        loop = asyncio.get_running_loop()
+        loop.call_later(self._drain_seconds, service.keeper.desk.fail_all, "The server is stopping.")
+        await super().shutdown(sockets)
+
+    def end(self) -> None:
+        """Drain and stop, as on a signal."""
+        self.should_exit = True
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit:
+            self.force_exit = True
+        self.should_exit = True

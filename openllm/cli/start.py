@@ -1,0 +1,115 @@
+"""``openllm start``: serve a model."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from openllm.cli.options import ModelName, PlanOptions, takes_plan_options
+from openllm.cli.say import note
+from openllm.errors import PortInUse, UsageError
+
+if TYPE_CHECKING:
+    import socket
+
+    from openllm.cli.settings import Settings
+    from openllm.fleet.supply import Supply
+    from openllm.plan import Plan
+
+_HELD_PER_RUNNING = 16  # how many sequences may wait for each that can run
+_LEAST_OPEN = 2048
+
+
+@takes_plan_options
+def start(
+    model: ModelName,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
+    ] = 3000,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and do nothing.")] = False,
+    drain_timeout: Annotated[
+        float, typer.Option(min=0, help="Seconds that open answers have to end after SIGTERM.")
+    ] = 30.0,
+    stall_timeout: Annotated[
+        float, typer.Option(min=0.1, help="Seconds without a step after which a busy engine is not ready.")
+    ] = 60.0,
+    engine_option: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the engine's own; repeatable.")
+    ] = None,
+    *,
+    options: PlanOptions,
+) -> None:
+    """Serve a model behind an OpenAI-compatible API."""
+    from openllm.cli.resolve import resolve
+
+    settings = options.settings()
+    if dry_run:
+        from openllm.cli.plan import print_plan
+
+        print_plan(resolve(model, options.overrides(), settings))
+        return
+    sock = _listen(host, port)
+    plan = resolve(model, options.overrides(), settings)
+    supply = _supply(plan, settings, _pairs(engine_option or []))
+    _serve(sock, model, supply, drain_timeout, stall_timeout)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    from openllm.fleet.port import listen
+
+    try:
+        return listen(host, port)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise PortInUse(
+                f"Port {port} on {host} is taken.", hint="Stop what listens there, or choose another --port."
+            ) from error
+        raise UsageError(
+            f"Cannot listen on {host}:{port}: {error.strerror}.", hint="Choose another --host or --port."
+        ) from error
+
+
+def _pairs(options: list[str]) -> dict[str, str]:
+    for option in options:
+        if "=" not in option:
+            raise UsageError(f"--engine-option {option!r} is not KEY=VALUE.", hint="Write KEY=VALUE.")
+    return dict(option.split("=", 1) for option in options)
+
+
+def _supply(plan: Plan, settings: Settings, engine_options: dict[str, str]) -> Supply:
+    from openllm.fleet.supply import Supply
+    from openllm.weights.progress import reporter_for
+    from openllm.weights.store import Store
+
+    return Supply(
+        plan,
+        Store(settings.cache),
+        settings.hub,
+        reporter_for(),
+        offline=settings.offline,
+        engine_options=engine_options,
+    )
+
+
+def _serve(
+    sock: socket.socket, model: str, supply: Supply, drain_seconds: float, stall_seconds: float
+) -> None:
+    from openllm.fleet.process import RunnerProcess
+
+    plan = supply.plan
+    # The runner imports its engine while this process imports the HTTP server.
+    early = RunnerProcess.spawn(plan.engine, threads=plan.threads) if supply.here() is not None else None
+    note(f"{plan.name}: {plan.engine} on {plan.device}, {plan.quantization}, context {plan.context}")
+
+    from openllm.api.server import FrontOptions, serve
+
+    front = FrontOptions(
+        names=tuple(dict.fromkeys((plan.name, model))),
+        most_open=max(_LEAST_OPEN, _HELD_PER_RUNNING * plan.concurrency),
+        drain_seconds=drain_seconds,
+        stall_seconds=stall_seconds,
+    )
+    serve(sock, supply, front, early=early, tell=note)

@@ -1,0 +1,21 @@
+"""The socket that the front listens on, bound before anything else is imported."""
+
+from __future__ import annotations
+
+import socket
+
+BACKLOG = 2048
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket: the kernel queues connections from now on. Raises ``OSError``."""
+    address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    sock = socket.socket(address[0], socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address[4])
+        sock.listen(BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    return sock

@@ -1,0 +1,85 @@
+"""Brings a plan's weights, by a child process if they must be fetched, and says what the engine is to load."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from openllm.engines.base import EngineConfig
+from openllm.fleet.pulling import pull
+from openllm.plan import Plan
+from openllm.weights.local import open_local
+from openllm.weights.manifest import LocalPath, Weights
+from openllm.weights.progress import Reporter
+from openllm.weights.pull_messages import PullRequest
+from openllm.weights.settings import HubSettings
+from openllm.weights.store import Store
+
+
+class Supply:
+    """The weights of one plan. ``on_weights`` is awaited when they are here, before the engine is told."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        store: Store,
+        hub: HubSettings,
+        reporter: Reporter,
+        *,
+        offline: bool,
+        engine_options: dict[str, str],
+    ) -> None:
+        self.plan = plan
+        self.on_weights: Callable[[Weights], Awaitable[None]] | None = None
+        self._store = store
+        self._hub = hub
+        self._reporter = reporter
+        self._offline = offline
+        self._engine_options = engine_options
+
+    @property
+    def cache(self) -> Path:
+        """The folder for what is made once from weights."""
+        return self._store.root
+
+    def here(self) -> Weights | None:
+        """The weights, if nothing must be fetched. Quick. Raises ``WeightsError`` for damaged local files."""
+        manifest = self.plan.manifest
+        if isinstance(manifest.source, LocalPath):
+            return open_local(manifest.source, manifest.format)
+        return self._store.ready(manifest)
+
+    async def __call__(self, progress: Callable[[str], None]) -> EngineConfig:
+        """Fetch what is missing, telling ``progress``; what the engine is to load. Raises ``WeightsError``."""
+        weights = self.here()
+        if weights is None:
+            weights = await pull(self._request(), self._reporter, progress)
+        if self.on_weights is not None:
+            await self.on_weights(weights)
+        return engine_config(self.plan, weights, self.cache, self._engine_options)
+
+    def _request(self) -> PullRequest:
+        root = str(self._store.root)
+        return PullRequest(manifest=self.plan.manifest, store=root, hub=self._hub, offline=self._offline)
+
+
+def engine_config(plan: Plan, weights: Weights, cache: Path, options: dict[str, str]) -> EngineConfig:
+    """What a runner loads."""
+    return EngineConfig(
+        engine=plan.engine,
+        path=weights.path,
+        name=plan.name,
+        dtype=plan.dtype,
+        quantization=plan.quantization,
+        context=plan.context,
+        max_sequences=plan.concurrency,
+        kv_cache_bytes=plan.kv_cache_bytes,
+        threads=plan.threads,
+        cache=str(cache),
+        device=plan.device,
+        kv_cache_dtype=plan.kv_cache_dtype,
+        tensor_parallel=plan.tensor_parallel,
+        memory_fraction=plan.memory_fraction,
+        eager=plan.eager,
+        options=options,
+    )

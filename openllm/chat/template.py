@@ -30,6 +30,8 @@ from openllm.errors import RequestError, UsageError
 
 MAX_TEXT = 16 << 20
 """Characters of a rendered chat, and of any text that a template puts together on the way."""
+MAX_BITS = 1 << 16
+"""Bits of a whole number."""
 MAX_SECONDS = 5.0
 MAX_STEPS = 2_000_000
 """Turns of loops and calls of macros in one rendering."""
@@ -119,6 +121,11 @@ def _check_size(size: int) -> None:
         raise SecurityError(f"it makes a text of over {MAX_TEXT} characters")
 
 
+def _check_number(bits: int) -> None:
+    if bits > MAX_BITS:
+        raise SecurityError(f"it makes a number of over {MAX_BITS} bits")
+
+
 class _Bounded(NodeTransformer):
     """Put a step into every loop and macro, and a check of size around ``a ~ b``."""
 
@@ -168,6 +175,9 @@ class _Generation(Extension):
         return caller()
 
 
+_SIZED = (str, list, tuple)
+
+
 class _Environment(ImmutableSandboxedEnvironment):
     """The sandbox, with bounds on what can be multiplied."""
 
@@ -182,23 +192,24 @@ class _Environment(ImmutableSandboxedEnvironment):
         return bounded
 
     def call_binop(self, context: jinja2.runtime.Context, operator: str, left: Any, right: Any) -> Any:
-        if operator == "+":
-            if isinstance(left, str | list) and isinstance(right, str | list):
-                _check_size(len(left) + len(right))
+        if operator == "+" and isinstance(left, _SIZED) and isinstance(right, _SIZED):
+            _check_size(len(left) + len(right))
         elif operator == "*":
-            _check_size(_size(left) * _size(right))
-        elif operator == "**":
-            _check_size(_size(left).bit_length() * _size(right))
-        elif isinstance(left, str) and re.search(r"%[^a-zA-Z%]*(\d{5}|\*)", left):
+            _check_product(left, right)
+        elif operator == "**" and isinstance(left, int) and isinstance(right, int):
+            _check_number(left.bit_length() * abs(right))
+        elif operator == "%" and isinstance(left, str) and re.search(r"%[^a-zA-Z%]*(\d{5}|\*)", left):
             raise SecurityError("it formats a text of great width")
         return super().call_binop(context, operator, left, right)
 
 
-def _size(value: object) -> int:
-    """How much a factor multiplies: a number by itself, a text or list by its length."""
-    if isinstance(value, int | float):
-        return int(abs(value)) if abs(value) < MAX_TEXT else MAX_TEXT
-    return len(value) if isinstance(value, str | list | tuple) else 1
+def _check_product(left: object, right: object) -> None:
+    if isinstance(left, _SIZED) and isinstance(right, int):
+        _check_size(len(left) * right)
+    elif isinstance(left, int) and isinstance(right, _SIZED):
+        _check_size(left * len(right))
+    elif isinstance(left, int) and isinstance(right, int):
+        _check_number(left.bit_length() + right.bit_length())
 
 
 def _raise_exception(message: object) -> NoReturn:

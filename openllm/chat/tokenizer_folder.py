@@ -108,8 +108,15 @@ def _templates(folder: Path, config: _Config) -> tuple[str | None, str | None]:
         ("tool_use", folder / "additional_chat_templates" / "tool_use.jinja"),
     ):
         if path.is_file():
-            named[name] = path.read_text(encoding="utf-8")
+            named[name] = _template_text(path)
     return named.get("default"), named.get("tool_use")
+
+
+def _template_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CorruptFile(f"{path} cannot be read: {error}.", hint="Fetch the file again.") from error
 
 
 def _text(token: str | _Token | None) -> str | None:
@@ -122,5 +129,5 @@ def _read(path: Path, kind: type[S]) -> S:
         return kind()
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
-    except msgspec.DecodeError as error:
+    except (OSError, msgspec.DecodeError) as error:
         raise CorruptFile(f"{path} cannot be read: {error}.", hint="Fetch the file again.") from error

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import os
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from math import prod
 from pathlib import Path
 
-from openllm.errors import DiskFull, UnsupportedOption, WeightsError
+from openllm.engines.cached_folder import check_disk, folder_for, new_folder
+from openllm.errors import UnsupportedOption
 from openllm.formats.gguf_header import read_header
 
 VERSION = 1  # of what is written: raise it and every cached form is made anew
@@ -35,73 +33,15 @@ def converted(path: Path, cache: Path, form: str, report: Callable[[str], None])
     Blocks for seconds the first time. The folder appears whole or not at all. Raises ``UnsupportedOption`` for
     an architecture the engine does not know, ``CorruptFile``, ``DiskFull`` and ``WeightsError``.
     """
-    target = cache / _name(path, form)
+    target = folder_for(path, cache, "openvino", form, VERSION)
     if target.is_dir():
         return target
-    _check_disk(path, cache, form)
+    weights = sum(prod(tensor.shape) for tensor in read_header(path, skip_arrays=True).tensors)
+    check_disk(cache, int(weights * _BYTES[form]), path.name)
     report(f"converting {path.name} to OpenVINO {form}, once")
-    with _folder(cache, target) as folder:
+    with new_folder(target) as folder:
         _write(path, form, folder)
     return target
-
-
-def _name(path: Path, form: str) -> str:
-    try:
-        state = path.stat()
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror}.", hint="Check the path.") from error
-    key = f"{path.resolve()}\0{state.st_size}\0{state.st_mtime_ns}\0{form}\0{VERSION}"
-    return f"openvino-{path.stem[:60]}-{form}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
-
-
-def _check_disk(path: Path, cache: Path, form: str) -> None:
-    weights = 0
-    for tensor in read_header(path, skip_arrays=True).tensors:
-        count = 1
-        for extent in tensor.shape:
-            count *= extent
-        weights += count
-    need = int(weights * _BYTES[form]) + (64 << 20)
-    cache.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(cache).free
-    if need > free:
-        raise DiskFull(
-            f"Converting {path.name} needs {need >> 20} MiB in {cache}; {free >> 20} MiB are free.",
-            hint="Free some space, or choose another cache folder with --cache.",
-        )
-
-
-@contextlib.contextmanager
-def _folder(cache: Path, target: Path) -> Iterator[Path]:
-    """A new folder that becomes ``target`` if the body succeeds and vanishes if it does not."""
-    for left in cache.glob(f"{target.name}.part-*"):
-        if not _alive(int(left.suffix.rpartition("-")[2])):
-            shutil.rmtree(left, ignore_errors=True)
-    part = cache / f"{target.name}.part-{os.getpid()}"
-    part.mkdir()
-    try:
-        yield part
-        with contextlib.suppress(OSError):  # another process was faster: its folder is as good
-            part.rename(target)
-    except OSError as error:
-        raise WeightsError(
-            f"The converted model could not be written to {cache}: {error.strerror or error}.",
-            hint="Check the free space and the permissions of the cache folder.",
-        ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    if not target.is_dir():
-        raise WeightsError(f"{target} could not be made.", hint="Check the permissions of the cache folder.")
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _write(path: Path, form: str, folder: Path) -> None:

@@ -1,0 +1,209 @@
+"""vLLM, below its ``LLMEngine``: requests go straight into the ``EngineCore`` of this process.
+
+``LLMEngine`` adds detokenizing, request output objects and statistics around the same core; here ids go in and
+ids come out, so none of that is needed, and a step of a small model is shorter.
+
+Refused: an empty or too long prompt, ids outside the vocabulary, and what vLLM's ``SamplingParams`` finds out of
+range. Everything else in ``Sampling`` is honoured.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+# ruff: noqa: E402
+# Read by torch and vLLM at import and later. One process, whose threads the kernel places, and which is quiet.
+os.environ.update(
+    TORCH_CPP_LOG_LEVEL="ERROR",
+    VLLM_ENABLE_V1_MULTIPROCESSING="0",
+    VLLM_CPU_OMP_THREADS_BIND="nobind",
+    VLLM_NO_USAGE_STATS="1",
+    VLLM_LOGGING_LEVEL=os.environ.get("VLLM_LOGGING_LEVEL", "ERROR"),
+)
+
+logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
+warnings.filterwarnings("ignore", category=FutureWarning, module=r"vllm\.")
+
+import torch
+from vllm import SamplingParams
+from vllm.engine.arg_utils import EngineArgs
+from vllm.sampling_params import RequestOutputKind
+from vllm.v1.engine import EngineCoreRequest
+from vllm.v1.engine import FinishReason as CoreFinish
+from vllm.v1.engine.core import EngineCore
+from vllm.v1.executor import Executor
+
+from openllm.engines.base import Delta, EngineConfig, FinishReason, Generation, Sampling
+from openllm.engines.limits import check_ids, check_lengths
+from openllm.engines.vllm_convert import converted
+from openllm.errors import RequestError, UnsupportedOption
+
+_DTYPES = ("auto", "float32", "bfloat16", "float16")
+_FINISH: dict[Any, FinishReason] = {
+    CoreFinish.STOP: "stop",
+    CoreFinish.LENGTH: "length",
+    CoreFinish.ABORT: "abort",
+    CoreFinish.ERROR: "error",
+}
+
+
+class VLLMEngine:
+    """See ``engines.base.Engine``."""
+
+    def __init__(self, config: EngineConfig, report: Callable[[str], None]) -> None:
+        _refuse_options(config)
+        path = Path(config.path)
+        if path.suffix == ".gguf":
+            path = converted(path, Path(config.cache), config.quantization, report)
+        report(f"loading {config.name} with vLLM")
+        if config.device == "cpu" and config.threads:
+            torch.set_num_threads(config.threads)
+        with _no_garbage_collection():
+            settings = _engine_args(config, path).create_engine_config()
+            self._core: Any = EngineCore(settings, Executor.get_class(settings), log_stats=False)
+        self._context = config.context
+        self._vocabulary: int = settings.model_config.get_vocab_size()
+        self._stop_ids: dict[str, tuple[int, ...]] = {}
+
+    def add(self, request: Generation) -> None:
+        check_lengths(request, self._context)
+        check_ids(request, self._vocabulary)
+        name = str(request.id)
+        core_request, wave = self._core.preprocess_add_request(
+            EngineCoreRequest(
+                request_id=name,
+                prompt_token_ids=request.prompt,
+                mm_features=None,
+                sampling_params=_sampling_params(request.sampling),
+                pooling_params=None,
+                arrival_time=time.time(),
+                lora_request=None,
+                cache_salt=None,
+                data_parallel_rank=None,
+            )
+        )
+        self._core.add_request(core_request, wave)
+        self._stop_ids[name] = request.sampling.stop_ids
+
+    def abort(self, request_id: int) -> None:
+        if self._stop_ids.pop(str(request_id), None) is not None:
+            self._core.abort_requests([str(request_id)])
+
+    def step(self) -> list[Delta]:
+        outputs, executed = self._core.step_fn()
+        self._core.post_step(model_executed=executed)
+        mine = outputs.get(0) if outputs else None
+        if mine is None:
+            return []
+        known = self._stop_ids
+        return [self._delta(output) for output in mine.outputs if output.request_id in known]
+
+    def busy(self) -> bool:
+        return bool(self._stop_ids)
+
+    def close(self) -> None:
+        if self._core is not None:
+            self._core.shutdown()
+        self._core = None
+        self._stop_ids.clear()
+
+    def _delta(self, output: Any) -> Delta:
+        name, tokens = output.request_id, output.new_token_ids
+        stats = output.prefill_stats
+        cached = stats.num_cached_tokens if stats is not None else 0
+        if output.finish_reason is None:
+            return Delta(int(name), tokens, None, cached)
+        stop_ids = self._stop_ids.pop(name)
+        finish = _FINISH.get(output.finish_reason, "error")
+        if tokens and tokens[-1] in stop_ids and finish == "stop":
+            tokens = tokens[:-1]
+        error = "vLLM could not go on with this sequence" if finish == "error" else ""
+        return Delta(int(name), tokens, finish, cached, error)
+
+
+@contextlib.contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Building the engine makes hundreds of thousands of lasting objects: collecting among them takes 1 s."""
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def _refuse_options(config: EngineConfig) -> None:
+    for key in config.options:
+        raise UnsupportedOption(f"The vllm engine has no option {key!r}.", hint="Leave it out.", param=key)
+    if config.dtype not in _DTYPES:
+        raise UnsupportedOption(
+            f"The vllm engine has no dtype {config.dtype}.",
+            hint=f"Choose {', '.join(_DTYPES)}.",
+            param="dtype",
+        )
+    if config.device == "cpu" and config.kv_cache_dtype != "auto":
+        raise UnsupportedOption(
+            f"vLLM on a CPU keeps its KV cache in the model's dtype, not in {config.kv_cache_dtype}.",
+            hint="Leave --kv-cache-dtype out.",
+            param="kv_cache_dtype",
+        )
+    if config.device == "cpu" and config.tensor_parallel != 1:
+        raise UnsupportedOption(
+            "vLLM on a CPU runs in one process here.",
+            hint="Leave --tensor-parallel out.",
+            param="tensor_parallel",
+        )
+
+
+def _engine_args(config: EngineConfig, path: Path) -> Any:
+    cpu = config.device == "cpu"
+    return EngineArgs(
+        model=str(path),
+        skip_tokenizer_init=True,
+        dtype=config.dtype,
+        max_model_len=config.context,
+        max_num_seqs=config.max_sequences,
+        enforce_eager=config.eager,
+        kv_cache_memory_bytes=config.kv_cache_bytes or None,
+        kv_cache_dtype=config.kv_cache_dtype,
+        gpu_memory_utilization=config.memory_fraction,
+        tensor_parallel_size=config.tensor_parallel,
+        distributed_executor_backend="uni" if cpu or config.tensor_parallel == 1 else "mp",
+        generation_config="vllm",
+        disable_log_stats=True,
+        enable_prefix_caching=True,
+        use_tqdm_on_load=False,
+    )
+
+
+def _sampling_params(sampling: Sampling) -> Any:
+    try:
+        return SamplingParams(
+            max_tokens=sampling.max_tokens,
+            min_tokens=sampling.min_tokens,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            min_p=sampling.min_p,
+            presence_penalty=sampling.presence_penalty,
+            frequency_penalty=sampling.frequency_penalty,
+            repetition_penalty=sampling.repetition_penalty,
+            seed=sampling.seed,
+            stop_token_ids=list(sampling.stop_ids),
+            ignore_eos=True,  # the front puts the end ids among stop_ids
+            detokenize=False,
+            output_kind=RequestOutputKind.DELTA,
+        )
+    except ValueError as error:
+        parameter = getattr(error, "parameter", None)
+        raise RequestError(
+            str(error).splitlines()[0], hint="See the API reference for the range.", param=parameter
+        ) from error

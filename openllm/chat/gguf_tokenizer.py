@@ -66,10 +66,11 @@ class Vocabulary(msgspec.Struct, frozen=True):
 def facts(source: Vocabulary) -> TokenizerFacts:
     """Special tokens and templates of the file."""
     metadata = source.metadata
+    roles = {"bos_token": "bos", "eos_token": "eos", "unk_token": "unknown", "pad_token": "padding"}
+    named = {name: source.special(key) for name, key in roles.items()}
     ends = [source.special_id(key) for key in ("eos", "eot", "eom")]
     return TokenizerFacts(
-        bos=source.special("bos"),
-        eos=source.special("eos"),
+        special_tokens={name: token for name, token in named.items() if token is not None},
         end_ids=tuple(index for index in ends if index is not None),
         template=_of_type(metadata, "tokenizer.chat_template", str, "") or None,
         tool_template=_of_type(metadata, "tokenizer.chat_template.tool_use", str, "") or None,

@@ -25,7 +25,8 @@ HARMONY_END = "<|end|>"
 class ChatTokenizer:
     """A tokenizer and what the front must know of it. Safe to share between threads.
 
-    ``bos_token``/``bos_id``, ``eos_token``/``eos_id`` are None where the model has none. ``stop_ids`` end an
+    ``special_tokens`` are texts by the names that templates use (``bos_token`` ...), for ``ChatTemplate``;
+    ``bos_token``/``bos_id`` and ``eos_token``/``eos_id`` are None where the model has none. ``stop_ids`` end an
     answer. ``chat_template`` is the Jinja text that came with the model, ``tool_template`` the one to use instead
     when tools are given (None: the same). ``vocabulary`` counts tokens, added ones included. ``backend`` is the
     ``tokenizers`` object. ``anchor`` are ids of a plain text, for decoding others as not being the first.
@@ -36,10 +37,11 @@ class ChatTokenizer:
         backend.no_truncation()
         backend.no_padding()
         self.backend = backend
-        self.bos_token = facts.bos
-        self.eos_token = facts.eos
-        self.bos_id = None if facts.bos is None else backend.token_to_id(facts.bos)
-        self.eos_id = None if facts.eos is None else backend.token_to_id(facts.eos)
+        self.special_tokens = facts.special_tokens
+        self.bos_token = facts.special_tokens.get("bos_token")
+        self.eos_token = facts.special_tokens.get("eos_token")
+        self.bos_id = None if self.bos_token is None else backend.token_to_id(self.bos_token)
+        self.eos_id = None if self.eos_token is None else backend.token_to_id(self.eos_token)
         self.chat_template = facts.template
         self.tool_template = facts.tool_template
         self.vocabulary: int = backend.get_vocab_size(with_added_tokens=True)

@@ -15,7 +15,7 @@ from openllm.chat import gguf_tokenizer
 from openllm.chat.tokenizer_facts import TokenizerFacts
 from openllm.formats.gguf_header import read_header
 
-FORMAT = 1
+FORMAT = 2
 """Raise it when the building changes: older entries are then not found."""
 
 

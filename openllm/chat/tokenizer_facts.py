@@ -6,11 +6,13 @@ import msgspec
 
 
 class TokenizerFacts(msgspec.Struct, frozen=True):
-    """``end_ids`` are ids that the files say end a turn, eos among them; ``tool_template`` is the template to use
-    when tools are given, None if the one template serves both."""
+    """``special_tokens`` are texts by their name in templates (``bos_token``, ``eos_token``, ``pad_token`` ...).
 
-    bos: str | None = None
-    eos: str | None = None
+    ``end_ids`` are ids that the files say end a turn; ``tool_template`` is the template to use when tools are
+    given, None if the one template serves both.
+    """
+
+    special_tokens: dict[str, str] = {}
     end_ids: tuple[int, ...] = ()
     template: str | None = None
     tool_template: str | None = None

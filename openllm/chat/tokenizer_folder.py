@@ -11,6 +11,9 @@ from tokenizers import AddedToken, Tokenizer, processors
 from openllm.chat.tokenizer_facts import TokenizerFacts
 from openllm.errors import CorruptFile, UsageError
 
+SPECIAL_TOKENS = (
+    "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token",
+)  # fmt: skip
 S = TypeVar("S", bound=msgspec.Struct)
 
 
@@ -35,6 +38,11 @@ class _Config(msgspec.Struct):
 
     bos_token: str | _Token | None = None
     eos_token: str | _Token | None = None
+    unk_token: str | _Token | None = None
+    sep_token: str | _Token | None = None
+    pad_token: str | _Token | None = None
+    cls_token: str | _Token | None = None
+    mask_token: str | _Token | None = None
     add_bos_token: bool | None = None
     add_eos_token: bool | None = None
     chat_template: str | list[_NamedTemplate] | None = None
@@ -58,15 +66,15 @@ def read_folder(folder: Path) -> tuple[Tokenizer, TokenizerFacts]:
     for token in config.added_tokens_decoder.values():
         if tokenizer.token_to_id(token.content) is None:
             tokenizer.add_tokens([AddedToken(**msgspec.structs.asdict(token))])
-    bos = _text(config.bos_token) or _text(named.bos_token)
-    eos = _text(config.eos_token) or _text(named.eos_token)
+    special_tokens = _special_tokens(named) | _special_tokens(config)
     if config.add_bos_token is not None or config.add_eos_token is not None:
-        _set_ends(tokenizer, bos if config.add_bos_token else None, eos if config.add_eos_token else None)
+        bos = special_tokens.get("bos_token") if config.add_bos_token else None
+        eos = special_tokens.get("eos_token") if config.add_eos_token else None
+        _set_ends(tokenizer, bos, eos)
     template, tool_template = _templates(folder, config)
     ends = generation.eos_token_id if generation.eos_token_id is not None else []
     return tokenizer, TokenizerFacts(
-        bos=bos,
-        eos=eos,
+        special_tokens=special_tokens,
         end_ids=tuple(ends) if isinstance(ends, list) else (ends,),
         template=template,
         tool_template=tool_template,
@@ -119,8 +127,10 @@ def _template_text(path: Path) -> str:
         raise CorruptFile(f"{path} cannot be read: {error}.", hint="Fetch the file again.") from error
 
 
-def _text(token: str | _Token | None) -> str | None:
-    return token.content if isinstance(token, _Token) else token
+def _special_tokens(config: _Config) -> dict[str, str]:
+    entries = {name: getattr(config, name) for name in SPECIAL_TOKENS}
+    texts = {name: token.content if isinstance(token, _Token) else token for name, token in entries.items()}
+    return {name: text for name, text in texts.items() if text is not None}
 
 
 def _read(path: Path, kind: type[S]) -> S:

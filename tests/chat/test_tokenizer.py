@@ -71,6 +71,7 @@ def test_special_tokens_map_fills_in(folder: Path) -> None:
     write(folder, "special_tokens_map.json", {"bos_token": {"content": "<s>"}, "eos_token": "</s>"})
     tokenizer = load_tokenizer(folder)
     assert (tokenizer.bos_token, tokenizer.eos_token) == ("<s>", "</s>")
+    assert tokenizer.special_tokens == {"bos_token": "<s>", "eos_token": "</s>"}
 
 
 @pytest.mark.parametrize(
@@ -150,7 +151,16 @@ def model(tmp_path: Path) -> Path:
 def same(one: Path, cache: Path) -> None:
     fresh, cached = load_tokenizer(one), load_tokenizer(one, cache)
     assert cached.backend.to_str() == fresh.backend.to_str()
-    for name in ("bos_id", "eos_id", "bos_token", "eos_token", "stop_ids", "chat_template", "vocabulary"):
+    for name in (
+        "bos_id",
+        "eos_id",
+        "bos_token",
+        "eos_token",
+        "stop_ids",
+        "chat_template",
+        "vocabulary",
+        "special_tokens",
+    ):
         assert getattr(cached, name) == getattr(fresh, name)
 
 

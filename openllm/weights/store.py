@@ -23,6 +23,7 @@ from pathlib import Path
 
 import msgspec
 
+from openllm.errors import WeightsError
 from openllm.weights.manifest import HubFiles, LocalPath, Manifest, PypiFile, Weights
 
 
@@ -77,8 +78,10 @@ class Store:
     def ready(self, manifest: Manifest) -> Weights | None:
         """The weights if they are here and whole, else None. Quick: stats the files, reads none of them.
 
-        A local path is used in place and is not the store's business: see ``local.open_local``.
+        A local path is used in place; of its files the headers are read.
         """
+        if isinstance(manifest.source, LocalPath):
+            return _ready_in_place(manifest.source, manifest)
         return self.marked(key(manifest))
 
     def marked(self, name: str) -> Weights | None:
@@ -165,6 +168,15 @@ class Store:
     @staticmethod
     def _moved(weights: Weights, move: Callable[[str], str]) -> Weights:
         return msgspec.structs.replace(weights, path=move(weights.path), tokenizer=move(weights.tokenizer))
+
+
+def _ready_in_place(source: LocalPath, manifest: Manifest) -> Weights | None:
+    from openllm.weights.local import open_local
+
+    try:
+        return open_local(source, manifest.format)
+    except WeightsError:
+        return None
 
 
 def write_atomically(path: Path, content: bytes) -> None:

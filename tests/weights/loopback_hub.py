@@ -33,6 +33,7 @@ class LoopbackRepo:
     branches: tuple[str, ...] = ("main",)
     token: str | None = None
     gated: bool = False
+    tells_hashes: bool = True
 
     def etag(self, path: str) -> str:
         content = self.files[path]
@@ -46,8 +47,10 @@ class LoopbackRepo:
     def listing(self, name: str) -> dict[str, object]:
         siblings = []
         for path, content in self.files.items():
-            entry: dict[str, object] = {"rfilename": path, "size": len(content), "blobId": self.etag(path)}
-            if self.large(path):
+            entry: dict[str, object] = {"rfilename": path, "size": len(content)}
+            if self.tells_hashes:
+                entry["blobId"] = self.etag(path)
+            if self.tells_hashes and self.large(path):
                 entry["lfs"] = {"sha256": self.etag(path), "size": len(content), "pointerSize": 134}
             siblings.append(entry)
         gated = "manual" if self.gated else False

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from openllm.errors import DiskFull
+from openllm.errors import DiskFull, WeightsError
 from openllm.weights import disk
 from openllm.weights.fetch import fetch
 from openllm.weights.manifest import HubFiles
@@ -91,3 +91,15 @@ def test_a_disk_that_runs_full_while_writing(
         Path(weights.path, "model.safetensors").read_bytes()
         == hub.repos["org/model"].files["model.safetensors"]
     )
+
+
+def test_a_store_that_may_not_be_written(tmp_path: Path, small_hub: HubSettings, recorder: Recorder) -> None:
+    folder = tmp_path / "read-only"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(folder)], check=True)
+    try:
+        with pytest.raises(WeightsError, match="cannot be written") as caught:
+            fetch(manifest(SMOLLM2, "gguf"), Store(folder), reporter=recorder, offline=False, hub=small_hub)
+        assert "OPENLLM_CACHE" in (caught.value.hint or "")
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)

@@ -249,3 +249,16 @@ def test_a_file_that_vanished_is_fetched_again(fetched: Fetcher, repository: Loo
     Path(weights.path, "model.safetensors").resolve().unlink()
     assert fetched() == weights
     assert Path(weights.path, "model.safetensors").read_bytes() == repository.files["model.safetensors"]
+
+
+def test_a_mirror_that_tells_no_hashes_is_left_to_the_client(
+    fetched: Fetcher, repository: LoopbackRepo
+) -> None:
+    repository.tells_hashes = False
+    weights = fetched()
+    assert Path(weights.path, "model.safetensors").read_bytes() == repository.files["model.safetensors"]
+
+
+def test_a_name_that_no_repository_can_have(fetched: Fetcher) -> None:
+    with pytest.raises(UnknownModel, match="no name of a hub repository"):
+        fetched(manifest(HubFiles(repo="org/..model")))

@@ -209,7 +209,10 @@ def test_a_folder_of_safetensors(
     assert found.task == "completion"
     weights = fetch(found, empty_store, reporter=recorder, offline=True, hub=inspected.settings)
     assert (weights.path, weights.tokenizer) == (str(folder), str(folder))
+    assert empty_store.ready(found) == weights
     assert not empty_store.root.exists()
+    (folder / "model.safetensors").unlink()
+    assert empty_store.ready(found) is None
 
 
 def test_a_folder_of_an_openvino_ir(
@@ -324,7 +327,7 @@ from openllm.weights.store import Store
 found = manifests(sys.argv[1], Registry.open([]), hub=HubSettings(cache="/nowhere"), offline=True)
 Store(Path("/nowhere")).ready(found[0])
 heavy = {"huggingface_hub", "httpx2", "numpy", "rich", "gguf", "asyncio"} & set(sys.modules)
-sys.exit(", ".join(sorted(heavy)))
+sys.exit(", ".join(sorted(heavy)) or None)
 """
 
 

@@ -7,7 +7,8 @@ from openllm.weights.manifest import ChatFormat
 # What a template writes around a tool call -> how answers are read. The first that is found counts.
 _TOOLS = (
     ("<|channel|>commentary", "harmony"),
-    ("<function=", "qwen3_xml"),
+    ("<parameter=", "qwen3_xml"),
+    ("<function=", "none"),  # others write JSON inside
     ("<arg_key>", "glm"),
     ("<|tool_calls_section_begin|>", "kimi"),
     ("<\uff5ctool\u2581calls\u2581begin\uff5c>", "deepseek_v3"),

@@ -9,6 +9,7 @@ from typing import Any
 
 from openllm.errors import CorruptFile
 from openllm.formats.gguf_header import GgufHeader, SkippedArray
+from openllm.weights.chat_guess import guess_task
 from openllm.weights.manifest import Shape
 
 # ``general.file_type`` (llama.cpp's llama_ftype) -> the name in file names.
@@ -59,7 +60,7 @@ class GgufFacts:
 
     @property
     def quantization(self) -> str:
-        """ "gguf-" and the file type; where that is not told, the type that takes most of the bytes."""
+        """The file type after "gguf-"; where that is not told, the type that takes most of the bytes."""
         file_type = self.header.metadata.get("general.file_type")
         if isinstance(file_type, int) and file_type in _FILE_TYPES:
             return f"gguf-{_FILE_TYPES[file_type]}"
@@ -85,6 +86,13 @@ class GgufFacts:
     @property
     def license(self) -> str:
         return str(self.header.metadata.get("general.license", ""))
+
+    @property
+    def task(self) -> str:
+        """As ``guess_task``; a file that says how to pool is for embeddings, whatever its architecture."""
+        known = _CLASSES.get(self.family, "")
+        pools = self._number("pooling_type") is not None
+        return guess_task(known, template=self.template is not None, sentence_transformer=pools)
 
     @property
     def architecture(self) -> str:

@@ -75,7 +75,7 @@ def gguf_manifest(
         source=source,
         engines=facts.engines,
         chat=guess_chat(facts.template),
-        task=guess_task(facts.architecture, template=bool(facts.template)),
+        task=facts.task,
         license=facts.license,
     )
 

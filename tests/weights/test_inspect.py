@@ -267,10 +267,18 @@ def test_an_architecture_that_no_engine_reads(inspected: Inspector, tmp_path: Pa
                 "odd.block_count": 2,
                 "odd.embedding_length": 64,
                 "odd.attention.head_count": 4,
+                "tokenizer.chat_template": "x",
             }
         )
     )
-    assert inspected(str(path))[0].engines == ()
+    (found,) = inspected(str(path))
+    assert (found.engines, found.task) == ((), "chat")
+
+
+def test_a_gguf_file_for_embeddings(inspected: Inspector, tmp_path: Path) -> None:
+    path = tmp_path / "embeds.gguf"
+    path.write_bytes(llama_gguf({"llama.pooling_type": 3}))
+    assert inspected(str(path))[0].task == "embedding"
 
 
 @pytest.mark.parametrize("length", [0, 3, 40, 2000, 15_000])

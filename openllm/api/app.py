@@ -8,7 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
+from starlette.types import ASGIApp
 
 from openllm import __version__
 from openllm.api import completions, models, probes
@@ -20,12 +20,11 @@ from openllm.errors import OpenLLMError
 _log = logging.getLogger("openllm.api")
 
 
-def create_app(service: Service) -> FastAPI:
+def create_app(service: Service) -> ASGIApp:
     """The routes, the middleware and the one place where an error becomes a response."""
     app = FastAPI(
         title="OpenLLM",
         version=__version__,
-        middleware=[Middleware(Recorder, metrics=service.metrics)],
         exception_handlers={
             OpenLLMError: _on_openllm_error,
             RequestValidationError: _on_validation_error,
@@ -36,7 +35,7 @@ def create_app(service: Service) -> FastAPI:
     app.state.service = service
     for room in (completions, models, probes):
         app.include_router(room.router)
-    return app
+    return Recorder(app, service.metrics)
 
 
 async def _on_openllm_error(_: Request, error: Exception) -> JSONResponse:

@@ -38,39 +38,51 @@ class Envelope(msgspec.Struct, frozen=True):
 
 
 class ChunkWriter:
-    """Chunks of one stream. ``before`` and ``after`` stand around a text's JSON in a choice, ``first`` is the choice
-    that goes ahead of the first text."""
+    """Chunks of one stream.
+
+    ``before`` and ``after`` stand around a text's JSON in a choice, ``empty`` is a choice's content without text,
+    ``opening`` the content of the chunk that goes ahead of its first text, if there is one.
+    """
 
     def __init__(
-        self, envelope: Envelope, *, before: bytes, after: bytes, empty: dict[str, Any], usage: bool
+        self,
+        envelope: Envelope,
+        *,
+        before: bytes,
+        after: bytes,
+        empty: dict[str, Any],
+        opening: dict[str, Any] | None = None,
+        usage: bool,
     ) -> None:
         self._envelope = envelope
-        self._head = b"data: " + _encode(envelope)[:-1] + b',"choices":[{"index":'
-        self._between = b"," + before
         # With include_usage every chunk but the last says null.
         self._usage = {"usage": None} if usage else {}
-        self._tail = (
-            after
-            + b',"logprobs":null,"finish_reason":null}]'
-            + (b',"usage":null' if usage else b"")
-            + b"}\n\n"
-        )
+        self._head = b"data: " + _encode(envelope)[:-1] + b',"choices":[{"index":'
+        self._before = before
+        self._tail = after + b',"logprobs":null,"finish_reason":null}]' + (b',"usage":null' if usage else b"")
+        self._tail += b"}\n\n"
         self._empty = empty
+        self._opening = opening
+        self._heads: dict[int, bytes] = {}  # per choice that was opened: what stands before its texts
 
     def write(self, events: Iterable[ChoiceEvent]) -> bytes:
         """The chunks of a batch of events, one after the other."""
         parts: list[bytes] = []
         for index, happened in events:
-            match happened:
-                case TextDelta(text):
-                    parts += (self._head, b"%d" % index, self._between, _encode(text), self._tail)
-                case Finished(reason):
-                    parts.append(self._choice(index, self._empty, reason))
+            head = self._heads.get(index)
+            if head is None:
+                head = self._open(index, parts)
+            if isinstance(happened, TextDelta):
+                parts += (head, _encode(happened.text), self._tail)
+            else:
+                parts.append(self._choice(index, self._empty, happened.reason))
         return b"".join(parts)
 
-    def opening(self, index: int, delta: dict[str, Any]) -> bytes:
-        """The chunk that goes ahead of a choice's first text."""
-        return self._choice(index, delta, None)
+    def _open(self, index: int, parts: list[bytes]) -> bytes:
+        if self._opening is not None:
+            parts.append(self._choice(index, self._opening, None))
+        head = self._heads[index] = self._head + b"%d," % index + self._before
+        return head
 
     def usage(self, usage: Usage) -> bytes:
         """The last chunk, with the usage and no choice."""

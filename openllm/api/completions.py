@@ -20,7 +20,7 @@ router = APIRouter()
 _CLIENT_CLOSED_REQUEST = 499  # nginx's number; nobody reads it
 
 
-def get_service(request: Request) -> Service:
+async def get_service(request: Request) -> Service:
     """The one of this app."""
     service = request.app.state.service
     assert isinstance(service, Service)
@@ -41,10 +41,10 @@ async def chat_completions(body: ChatRequest, request: Request, service: Served)
         before=b'"delta":{"content":',
         after=b"}",
         empty={"delta": {}},
+        opening={"delta": {"role": "assistant", "content": ""}},
         usage=body.wants_usage(),
     )
-    opening = {"delta": {"role": "assistant", "content": ""}}
-    return EventStream(_chunks(service, body, lambda: service.chat(body), writer, opening))
+    return EventStream(_chunks(service, body, lambda: service.chat(body), writer))
 
 
 @router.post("/v1/completions", tags=["OpenAI"], summary="Continue a text")
@@ -55,7 +55,7 @@ async def completions(body: CompletionRequest, request: Request, service: Served
     if not body.stream:
         return await _whole(service, request, envelope, lambda: service.complete(body), _text_choice, choices)
     writer = ChunkWriter(envelope, before=b'"text":', after=b"", empty={"text": ""}, usage=body.wants_usage())
-    return EventStream(_chunks(service, body, lambda: service.complete(body), writer, None))
+    return EventStream(_chunks(service, body, lambda: service.complete(body), writer))
 
 
 async def _chunks(
@@ -63,26 +63,16 @@ async def _chunks(
     body: Parameters,
     submit: Callable[[], Answer],
     writer: ChunkWriter,
-    opening: dict[str, Any] | None,
 ) -> AsyncGenerator[bytes]:
-    """The bytes of a stream; ``opening`` is the content of each choice's first chunk, if it has one of its own."""
+    """The bytes of a stream."""
     async for _ in service.until_prompter():
         yield comment(service.keeper.doing)
     answer = submit()
     with service.streaming(answer):
         if not service.keeper.ready:
             yield comment(service.keeper.doing)
-        opened: set[int] = set()
         async for events in answer.events():
-            if not events:
-                yield comment(service.keeper.doing)
-                continue
-            chunk = writer.write(events)
-            if opening is not None:
-                new = dict.fromkeys(index for index, _ in events if index not in opened)
-                opened.update(new)
-                chunk = b"".join(writer.opening(index, opening) for index in new) + chunk
-            yield chunk
+            yield writer.write(events) if events else comment(service.keeper.doing)
         yield (writer.usage(answer.usage) if body.wants_usage() else b"") + DONE
 
 

@@ -13,12 +13,18 @@ class ClientGoneError(Exception):
     """The client closed its connection before the answer was complete."""
 
 
+async def until_disconnected(receive: Receive) -> None:
+    """Wait until the client has gone or the response is complete: ASGI's ``http.disconnect`` means both.
+
+    The request's body must have been read.
+    """
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
 @asynccontextmanager
 async def while_connected(receive: Receive) -> AsyncIterator[None]:
-    """Cancel the block when the client disconnects, and raise ``ClientGoneError`` after it.
-
-    The request's body must have been read: what ``receive`` brings next is the disconnection.
-    """
+    """Cancel the block when the client disconnects, and raise ``ClientGoneError`` after it."""
     task = asyncio.current_task()
     assert task is not None
     gone = False
@@ -29,7 +35,7 @@ async def while_connected(receive: Receive) -> AsyncIterator[None]:
             gone = True
             task.cancel()
 
-    watch = asyncio.create_task(_disconnected(receive))
+    watch = asyncio.create_task(until_disconnected(receive))
     watch.add_done_callback(leave)
     try:
         yield
@@ -41,8 +47,3 @@ async def while_connected(receive: Receive) -> AsyncIterator[None]:
     finally:
         watch.remove_done_callback(leave)
         watch.cancel()
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -6,14 +6,17 @@ error before them still has its HTTP status; one ``send`` carries all that one e
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import AsyncGenerator
 
 import msgspec
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from openllm.api.disconnect import ClientGoneError, while_connected
+from openllm.api.disconnect import until_disconnected
 from openllm.api.error_body import error_body, error_response
+from openllm.api.recorder import server_send
 from openllm.errors import OpenLLMError
 
 DONE = b"data: [DONE]\n\n"
@@ -22,6 +25,7 @@ _HEADERS = [
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),  # nginx would hold the tokens back
 ]
+_log = logging.getLogger("openllm.api")
 
 
 def event(data: object) -> bytes:
@@ -45,30 +49,39 @@ class EventStream(Response):
         self.background = None
         self.body = b""
         self._chunks = chunks
-        self._begun = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # A task of its own is resumed for each token without the frames of the middleware above this one.
+        sender = asyncio.create_task(self._send(scope, receive, send))
         try:
-            async with while_connected(receive):
-                await self._send_all(send)
-        except OpenLLMError as error:
-            if self._begun:
-                await _finish(send, event(error_body(error)))
-            else:
-                await error_response(error)(scope, receive, send)
-        except ClientGoneError:
-            pass
+            await until_disconnected(receive)
+        finally:
+            sender.cancel()
+            await asyncio.wait([sender])
+
+    async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
+        send_body = server_send(scope, send)
+        begun = False
+        last = b""
+        try:
+            async for chunk in self._chunks:
+                if not begun:
+                    begun = True
+                    await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+                await send_body({"type": "http.response.body", "body": chunk, "more_body": True})
+        except Exception as error:
+            told = _told(error)
+            if not begun:
+                await error_response(told)(scope, receive, send)
+                return
+            last = event(error_body(told))
         finally:
             await self._chunks.aclose()
-
-    async def _send_all(self, send: Send) -> None:
-        async for chunk in self._chunks:
-            if not self._begun:
-                self._begun = True
-                await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await _finish(send, b"")
+        await send_body({"type": "http.response.body", "body": last, "more_body": False})
 
 
-async def _finish(send: Send, last: bytes) -> None:
-    await send({"type": "http.response.body", "body": last, "more_body": False})
+def _told(error: Exception) -> OpenLLMError:
+    if isinstance(error, OpenLLMError):
+        return error
+    _log.error("a stream failed", exc_info=error)
+    return OpenLLMError("The server made a mistake; its log says more.")

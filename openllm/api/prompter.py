@@ -26,8 +26,7 @@ class Prompter:
         self._tokenizer = tokenizer
         self._template = None
         if source is not None:
-            tokens = {"bos_token": tokenizer.bos_token, "eos_token": tokenizer.eos_token}
-            self._template = ChatTemplate(source, tokens)
+            self._template = ChatTemplate(source, tokenizer.special_tokens)
             self._traits = template_traits(source)
 
     def chat_prompt(self, messages: list[dict[str, Any]]) -> list[int]:

@@ -54,7 +54,9 @@ class ChatTokenizer:
         ``add_special_tokens`` adds bos and eos where the model wants them: true for plain prompts, false for what
         a chat template has rendered.
         """
-        ids: list[int] = self.backend.encode(text, add_special_tokens=add_special_tokens).ids
+        # The fast form leaves out offsets into the text: half the time.
+        encoding = self.backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)[0]
+        ids: list[int] = encoding.ids
         return ids
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:

@@ -21,7 +21,12 @@ def pull(model: ModelName, json: Json = False, *, options: PlanOptions) -> None:
     settings = options.settings()
     manifest = _chosen(model, options, settings)
     weights = fetch(
-        manifest, Store(settings.cache), reporter=reporter_for(), offline=settings.offline, hub=settings.hub
+        manifest,
+        Store(settings.cache),
+        reporter=reporter_for(),
+        offline=settings.offline,
+        hub=settings.hub,
+        fresh=True,
     )
     if json:
         import msgspec
@@ -41,5 +46,5 @@ def _chosen(model: str, options: PlanOptions, settings: Settings) -> Manifest:
     if overrides.variant is not None and overrides == type(overrides)(variant=overrides.variant):
         from openllm.plan import of_variant
 
-        return of_variant(find_manifests(model, settings), overrides.variant)[0]
-    return resolve(model, overrides, settings).manifest
+        return of_variant(find_manifests(model, settings, fresh=True), overrides.variant)[0]
+    return resolve(model, overrides, settings, fresh=True).manifest

@@ -20,8 +20,8 @@ from typing import BinaryIO, NoReturn
 import msgspec
 
 from openllm.errors import OpenLLMError
+from openllm.parent import die_with_parent
 from openllm.weights.fetch import fetch
-from openllm.weights.parent_death import die_with_parent
 from openllm.weights.progress import Rate
 from openllm.weights.pull_messages import (
     Done,

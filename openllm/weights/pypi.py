@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from openllm.errors import CorruptFile, MissingRevision, SourceUnavailable, WeightsError
+from openllm.parent import die_with_parent
 from openllm.weights.disk import STORE_HINT, disk_errors, full_disk, require_space
 from openllm.weights.manifest import Manifest, PypiFile, Weights
-from openllm.weights.parent_death import die_with_parent
 from openllm.weights.progress import Reporter
 from openllm.weights.store import Store, key
 

@@ -1,24 +1,33 @@
 """The answer to one request: deltas of the engine in, events of its choices out.
 
-Streaming and non-streaming answers are both made of these events.
+Streaming and non-streaming answers are both made of these events. Everything here is called from the engine's
+message on, without a task in between: it is the per-token path.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Literal, cast
+from typing import Literal, Protocol, cast
 
 import msgspec
 
 from openllm import errors
 from openllm.chat.detokenizer import Detokenizer
 from openllm.chat.events import Event, Finished, TextDelta
-from openllm.engines.base import Delta
+from openllm.engines.base import Delta, Sampling
 from openllm.errors import OpenLLMError, RunnerDied
 from openllm.fleet.desk import Desk
-from openllm.fleet.submission import Submission
 
 ChoiceEvent = tuple[int, Event]  # the index of the choice, and what happened to it
+
+
+class Reader(Protocol):
+    """Who reads an answer. Must not block."""
+
+    def read(self, events: list[ChoiceEvent]) -> None:
+        """What one delta brought, in order; never empty."""
+
+    def end(self, error: OpenLLMError | None) -> None:
+        """The answer is complete, or ended with an error. Called once, last."""
 
 
 class Usage(msgspec.Struct):
@@ -38,80 +47,72 @@ class Usage(msgspec.Struct):
         }
 
 
+class Choice(msgspec.Struct, frozen=True):
+    """One choice to be generated: its prompt, how it is sampled, and what turns its ids into text."""
+
+    prompt: list[int]
+    sampling: Sampling
+    detokenizer: Detokenizer
+
+
 class Answer:
-    """Events of one submission. ``choices`` holds each sequence's detokenizer in the order of the choices.
+    """Submits ``choices`` together and passes their events to ``reader``.
 
     ``abandon`` must be called when nobody will read on; it is harmless after the end.
     """
 
-    def __init__(
-        self, desk: Desk, submission: Submission, choices: list[Detokenizer], prompt_tokens: int
-    ) -> None:
+    def __init__(self, desk: Desk, choices: list[Choice], prompt_tokens: int, reader: Reader) -> None:
         self.usage = Usage(prompt_tokens)
-        self.quiet = False  # has nothing come since somebody set this to True?
         self._desk = desk
-        self._submission = submission
-        self._choices = {
-            generation.id: (index, detokenizer)
-            for index, (generation, detokenizer) in enumerate(
-                zip(submission.generations, choices, strict=True)
+        self._reader = reader
+        pairs = [(choice.prompt, choice.sampling) for choice in choices]
+        self._submission = desk.submit(pairs, self._receive)
+        self._open = {
+            generation.id: (index, choice.detokenizer)
+            for index, (generation, choice) in enumerate(
+                zip(self._submission.generations, choices, strict=True)
             )
         }
 
-    async def events(self) -> AsyncIterator[list[ChoiceEvent]]:
-        """Batches of events as they come; an empty batch answers a ``nudge``.
-
-        Raises ``RunnerDied``, ``RequestError`` or what ``Delta.kind`` names if a sequence ended with an error.
-        """
-        choices = self._choices
-        take = self._submission.mailbox.take
-        while choices:
-            events: list[ChoiceEvent] = []
-            deltas = await take()
-            self.quiet = False
-            for delta in deltas:
-                known = choices.get(delta.id)
-                if known is not None:
-                    self._read(delta, known[0], known[1], events)
-            if events or deltas[-1] is _NOTHING:
-                yield events
-
-    def nudge(self) -> None:
-        """Make ``events`` yield an empty batch, so that a stream can show that it lives."""
-        self._submission.mailbox.put(_NOTHING)
-
     def abandon(self) -> None:
         """Stop generating what is not finished."""
+        self._open.clear()
         self._desk.cancel(self._submission)
 
-    def _read(self, delta: Delta, index: int, detokenizer: Detokenizer, events: list[ChoiceEvent]) -> None:
+    def _receive(self, delta: Delta) -> None:
+        known = self._open.get(delta.id)
+        if known is None:
+            return
+        index, detokenizer = known
         tokens = delta.tokens
         usage = self.usage
         usage.completion_tokens += len(tokens)
-        usage.cached_tokens = min(usage.prompt_tokens, usage.cached_tokens + delta.cached)
+        if delta.cached:
+            usage.cached_tokens = min(usage.prompt_tokens, usage.cached_tokens + delta.cached)
         text = detokenizer.push(tokens) if tokens else ""
-        if detokenizer.stopped is not None:
-            reason: Literal["stop", "length"] = "stop"
-            self._desk.cancel(self._submission, (delta.id,))
-        elif delta.finish is None:
+        if delta.finish is None and detokenizer.stopped is None:
             if text:
-                events.append((index, TextDelta(text)))
-            return
+                self._reader.read([(index, TextDelta(text))])
         elif delta.finish == "error":
-            raise _error(delta)
+            self._fail(delta)
         else:
-            text += detokenizer.finish()
-            # A held-back stop string may be completed by the last bytes.
-            reason = "length" if delta.finish == "length" and detokenizer.stopped is None else "stop"
-        if text:
-            events.append((index, TextDelta(text)))
+            self._finish(delta, index, detokenizer, text)
+
+    def _finish(self, delta: Delta, index: int, detokenizer: Detokenizer, text: str) -> None:
+        if delta.finish is None:
+            self._desk.cancel(self._submission, (delta.id,))
+        text += detokenizer.finish()
+        # What was held back may complete a stop string.
+        limited = delta.finish == "length" and detokenizer.stopped is None
+        reason: Literal["stop", "length"] = "length" if limited else "stop"
+        events: list[ChoiceEvent] = [(index, TextDelta(text))] if text else []
         events.append((index, Finished(reason)))
-        del self._choices[delta.id]
+        del self._open[delta.id]
+        self._reader.read(events)
+        if not self._open:
+            self._reader.end(None)
 
-
-def _error(delta: Delta) -> OpenLLMError:
-    kind = getattr(errors, delta.kind, RunnerDied)
-    return cast(OpenLLMError, kind(delta.error))
-
-
-_NOTHING = Delta(-1, [])
+    def _fail(self, delta: Delta) -> None:
+        self.abandon()
+        kind = getattr(errors, delta.kind, RunnerDied)
+        self._reader.end(cast(OpenLLMError, kind(delta.error)))

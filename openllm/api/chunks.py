@@ -14,7 +14,7 @@ import msgspec
 
 from openllm.api.answer import ChoiceEvent, Usage
 from openllm.api.event_stream import event
-from openllm.chat.events import Finished, TextDelta
+from openllm.chat.events import TextDelta
 
 _encode = msgspec.json.encode
 
@@ -91,23 +91,3 @@ class ChunkWriter:
     def _choice(self, index: int, content: dict[str, Any], reason: str | None) -> bytes:
         choice = {"index": index, **content, "logprobs": None, "finish_reason": reason}
         return event(self._envelope.body([choice], **self._usage))
-
-
-class Choice:
-    """One choice of a whole answer."""
-
-    def __init__(self) -> None:
-        self._texts: list[str] = []
-        self.reason: str | None = None
-
-    @property
-    def text(self) -> str:
-        return "".join(self._texts)
-
-    def add(self, happened: TextDelta | Finished) -> None:
-        """Take in the next event."""
-        match happened:
-            case TextDelta(text):
-                self._texts.append(text)
-            case Finished(reason):
-                self.reason = reason

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 from starlette.responses import JSONResponse
 
-from openllm.api.answer import Answer
-from openllm.api.chunks import Choice, ChunkWriter, Envelope
+from openllm.api.answer import Answer, Reader
+from openllm.api.chunks import ChunkWriter, Envelope
 from openllm.api.disconnect import ClientGoneError, while_connected
 from openllm.api.event_stream import DONE, EventStream, comment
-from openllm.api.parameters import ChatRequest, CompletionRequest, Parameters
+from openllm.api.parameters import ChatRequest, CompletionRequest
+from openllm.api.readers import StreamReader, WholeReader
 from openllm.api.service import Service
 
 router = APIRouter()
 _CLIENT_CLOSED_REQUEST = 499  # nginx's number; nobody reads it
+_OPENING = {"delta": {"role": "assistant", "content": ""}}
+
+Submit = Callable[[Reader], Answer]
 
 
 async def get_service(request: Request) -> Service:
@@ -32,80 +36,83 @@ Served = Annotated[Service, Depends(get_service)]
 
 @router.post("/v1/chat/completions", tags=["OpenAI"], summary="Answer a conversation")
 async def chat_completions(body: ChatRequest, request: Request, service: Served) -> Response:
-    service.check(body, body.n or 1)
+    def submit(reader: Reader) -> Answer:
+        return service.chat(body, reader)
+
+    count = body.n or 1
+    service.check(body, count)
     if not body.stream:
         envelope = Envelope.make("chatcmpl", "chat.completion", body.model)
-        return await _whole(service, request, envelope, lambda: service.chat(body), _chat_choice, body.n or 1)
+        return await _whole(service, request, submit, envelope, _chat_choice, count)
+    envelope = Envelope.make("chatcmpl", "chat.completion.chunk", body.model)
+    usage = body.wants_usage()
+    before = b'"delta":{"content":'
     writer = ChunkWriter(
-        Envelope.make("chatcmpl", "chat.completion.chunk", body.model),
-        before=b'"delta":{"content":',
-        after=b"}",
-        empty={"delta": {}},
-        opening={"delta": {"role": "assistant", "content": ""}},
-        usage=body.wants_usage(),
+        envelope, before=before, after=b"}", empty={"delta": {}}, opening=_OPENING, usage=usage
     )
-    return EventStream(_chunks(service, body, lambda: service.chat(body), writer))
+    return _stream(service, submit, writer, usage)
 
 
 @router.post("/v1/completions", tags=["OpenAI"], summary="Continue a text")
 async def completions(body: CompletionRequest, request: Request, service: Served) -> Response:
-    choices = len(body.prompts()) * (body.n or 1)
-    service.check(body, choices)
+    def submit(reader: Reader) -> Answer:
+        return service.complete(body, reader)
+
+    count = len(body.prompts()) * (body.n or 1)
+    service.check(body, count)
     envelope = Envelope.make("cmpl", "text_completion", body.model)
     if not body.stream:
-        return await _whole(service, request, envelope, lambda: service.complete(body), _text_choice, choices)
-    writer = ChunkWriter(envelope, before=b'"text":', after=b"", empty={"text": ""}, usage=body.wants_usage())
-    return EventStream(_chunks(service, body, lambda: service.complete(body), writer))
+        return await _whole(service, request, submit, envelope, _text_choice, count)
+    usage = body.wants_usage()
+    writer = ChunkWriter(envelope, before=b'"text":', after=b"", empty={"text": ""}, usage=usage)
+    return _stream(service, submit, writer, usage)
 
 
-async def _chunks(
-    service: Service,
-    body: Parameters,
-    submit: Callable[[], Answer],
-    writer: ChunkWriter,
-) -> AsyncGenerator[bytes]:
-    """The bytes of a stream."""
-    async for _ in service.until_prompter():
-        yield comment(service.keeper.doing)
-    answer = submit()
-    with service.streaming(answer):
-        if not service.keeper.ready:
-            yield comment(service.keeper.doing)
-        async for events in answer.events():
-            yield writer.write(events) if events else comment(service.keeper.doing)
-        yield (writer.usage(answer.usage) if body.wants_usage() else b"") + DONE
+def _stream(service: Service, submit: Submit, writer: ChunkWriter, usage: bool) -> EventStream:
+    async def produce(stream: EventStream) -> None:
+        with service.keeping_alive(stream):
+            await service.until_prompter()
+            reader = StreamReader(stream, writer)
+            answer = submit(reader)
+            try:
+                if not service.keeper.ready:
+                    stream.write(comment(service.keeper.doing))
+                await reader.complete()
+            finally:
+                answer.abandon()
+            stream.write((writer.usage(answer.usage) if usage else b"") + DONE)
+
+    return EventStream(produce)
 
 
 async def _whole(
     service: Service,
     request: Request,
+    submit: Submit,
     envelope: Envelope,
-    submit: Callable[[], Answer],
-    choice_body: Callable[[int, Choice], dict[str, Any]],
+    choice_body: Callable[[int, str, str | None], dict[str, Any]],
     count: int,
 ) -> Response:
-    choices = [Choice() for _ in range(count)]
+    reader = WholeReader(count)
     try:
         async with while_connected(request.receive):
-            async for _ in service.until_prompter():
-                pass
-            answer = submit()
+            await service.until_prompter()
+            answer = submit(reader)
             try:
-                async for events in answer.events():
-                    for index, happened in events:
-                        choices[index].add(happened)
+                await reader.complete()
             finally:
                 answer.abandon()
     except ClientGoneError:
         return Response(status_code=_CLIENT_CLOSED_REQUEST)
-    bodies = [choice_body(index, choice) for index, choice in enumerate(choices)]
-    return JSONResponse(envelope.body(bodies, usage=answer.usage.body()))
+    pairs = zip(reader.texts, reader.reasons, strict=True)
+    choices = [choice_body(index, text, reason) for index, (text, reason) in enumerate(pairs)]
+    return JSONResponse(envelope.body(choices, usage=answer.usage.body()))
 
 
-def _chat_choice(index: int, choice: Choice) -> dict[str, Any]:
-    message = {"role": "assistant", "content": choice.text, "refusal": None}
-    return {"index": index, "message": message, "logprobs": None, "finish_reason": choice.reason}
+def _chat_choice(index: int, text: str, reason: str | None) -> dict[str, Any]:
+    message = {"role": "assistant", "content": text, "refusal": None}
+    return {"index": index, "message": message, "logprobs": None, "finish_reason": reason}
 
 
-def _text_choice(index: int, choice: Choice) -> dict[str, Any]:
-    return {"index": index, "text": choice.text, "logprobs": None, "finish_reason": choice.reason}
+def _text_choice(index: int, text: str, reason: str | None) -> dict[str, Any]:
+    return {"index": index, "text": text, "logprobs": None, "finish_reason": reason}

@@ -1,14 +1,15 @@
 """A Server-Sent Events answer, sent as the engine speaks.
 
 https://html.spec.whatwg.org/multipage/server-sent-events.html. The headers wait for the first bytes, so that an
-error before them still has its HTTP status; one ``send`` carries all that one engine step brought.
+error before them still has its HTTP status.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from typing import Any
 
 import msgspec
 from starlette.responses import Response
@@ -39,45 +40,101 @@ def comment(text: str) -> bytes:
 
 
 class EventStream(Response):
-    """Sends the chunks of a generator. An error after the first chunk becomes an error event and the end.
+    """Sends what ``produce`` writes. An error after the first bytes becomes an error event and the end.
 
-    The generator is closed when the client goes, so its ``finally`` frees what it holds.
+    ``produce`` is cancelled when the client goes. ``write`` is a plain function: a token goes from the engine's
+    message to the socket in one call, without waking a task. ``quiet`` is set to False by each write.
     """
 
-    def __init__(self, chunks: AsyncGenerator[bytes]) -> None:
+    def __init__(self, produce: Callable[[EventStream], Awaitable[None]]) -> None:
         self.status_code = 200
         self.background = None
         self.body = b""
-        self._chunks = chunks
+        self.quiet = False
+        self._produce = produce
+        self._send: Send | None = None
+        self._start: Send | None = None
+        self._backlog: list[bytes] = []
+        self._flush: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # A task of its own is resumed for each token without the frames of the middleware above this one.
-        sender = asyncio.create_task(self._send(scope, receive, send))
+        self._start, self._send = send, server_send(scope, send)
+        producer = asyncio.create_task(self._run(scope, receive, send))
         try:
             await until_disconnected(receive)
         finally:
-            sender.cancel()
-            await asyncio.wait([sender])
+            tasks = [producer] if self._flush is None else [producer, self._flush]
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
 
-    async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
-        send_body = server_send(scope, send)
-        begun = False
+    def write(self, chunk: bytes) -> None:
+        """Send bytes now, or behind those that a slow client has not read yet. Does not block."""
+        self.quiet = False
+        if self._flush is not None:
+            self._backlog.append(chunk)
+            return
+        if self._start is not None:
+            start, self._start = self._start, None
+            self._put(start({"type": "http.response.start", "status": 200, "headers": _HEADERS}))
+            self.write(chunk)
+            return
+        assert self._send is not None
+        self._put(self._send({"type": "http.response.body", "body": chunk, "more_body": True}))
+
+    async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
         last = b""
         try:
-            async for chunk in self._chunks:
-                if not begun:
-                    begun = True
-                    await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-                await send_body({"type": "http.response.body", "body": chunk, "more_body": True})
+            await self._produce(self)
         except Exception as error:
             told = _told(error)
-            if not begun:
+            if self._start is not None:
                 await error_response(told)(scope, receive, send)
                 return
             last = event(error_body(told))
-        finally:
-            await self._chunks.aclose()
-        await send_body({"type": "http.response.body", "body": last, "more_body": False})
+        if self._flush is not None:
+            await self._flush
+        assert self._send is not None
+        await self._send({"type": "http.response.body", "body": last, "more_body": False})
+
+    def _put(self, sending: Awaitable[None]) -> None:
+        """Run a ``send`` to its end if it need not wait, else let a task do the rest."""
+        assert isinstance(sending, Coroutine)
+        try:
+            waits_for = sending.send(None)
+        except StopIteration:
+            return
+        self._flush = asyncio.create_task(self._catch_up(_Rest(sending, waits_for)))
+
+    async def _catch_up(self, rest: _Rest) -> None:
+        await rest
+        assert self._send is not None
+        while self._backlog:
+            chunk = b"".join(self._backlog)
+            self._backlog.clear()
+            await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+        self._flush = None
+
+
+class _Rest:
+    """What is left of a coroutine that waits for ``waits_for``, to be awaited by a task."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, None], waits_for: object) -> None:
+        self._coroutine = coroutine
+        self._waits_for = waits_for
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        waits_for = self._waits_for
+        try:
+            while True:
+                try:
+                    sent = yield waits_for
+                except BaseException as error:
+                    waits_for = self._coroutine.throw(error)
+                else:
+                    waits_for = self._coroutine.send(sent)
+        except StopIteration:
+            return
 
 
 def _told(error: Exception) -> OpenLLMError:

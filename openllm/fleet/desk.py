@@ -25,16 +25,21 @@ class Desk:
         self._send: Send | None = None
         self.last_heard = clock()
 
-    def submit(self, prompts: Iterable[tuple[list[int], Sampling]]) -> Submission:
-        """Take in sequences that belong together; they run now or when a runner is ready."""
+    def submit(
+        self, prompts: Iterable[tuple[list[int], Sampling]], deliver: Callable[[Delta], None]
+    ) -> Submission:
+        """Take in sequences that belong together; they run now or when a runner is ready.
+
+        ``deliver`` gets their deltas, the first one after this has returned.
+        """
         generations = [Generation(next(self._ids), prompt, sampling) for prompt, sampling in prompts]
-        submission = Submission(generations, self._clock())
+        submission = Submission(generations, deliver, self._clock())
         self._submissions.update(dict.fromkeys(submission.open_ids, submission))
         self._dispatch(submission)
         return submission
 
     def cancel(self, submission: Submission, ids: Iterable[int] | None = None) -> None:
-        """Forget a submission, or some of its sequences, here and in the runner. Nothing is told to its mailbox."""
+        """Forget a submission, or some of its sequences, here and in the runner. Nothing more is delivered."""
         gone = [i for i in (submission.open_ids if ids is None else ids) if i in submission.open_ids]
         for request_id in gone:
             submission.open_ids.discard(request_id)
@@ -96,7 +101,7 @@ class Desk:
                 del submissions[delta.id]
                 submission.open_ids.discard(delta.id)
                 observer.finished(delta.finish)
-            submission.mailbox.put(delta)
+            submission.deliver(delta)
         if count:
             observer.tokens(count)
 

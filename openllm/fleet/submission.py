@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from openllm.engines.base import Delta, Generation
 from openllm.errors import RunnerDied
-from openllm.fleet.mailbox import Mailbox
 
 
 class Submission:
     """Sequences that live and die together (the ``n`` choices of one request).
 
+    ``deliver`` is called with each delta of theirs, on the event loop, and must not block.
+
     ``last_token_at`` holds, for each sequence that has one, when its latest token came (seconds of the fleet's
     clock). With the first token a submission has started: it cannot be run again from the beginning.
     """
 
-    __slots__ = ("generations", "last_token_at", "mailbox", "open_ids", "retried", "submitted_at")
+    __slots__ = ("deliver", "generations", "last_token_at", "open_ids", "retried", "submitted_at")
 
-    def __init__(self, generations: list[Generation], submitted_at: float) -> None:
+    def __init__(
+        self, generations: list[Generation], deliver: Callable[[Delta], None], submitted_at: float
+    ) -> None:
         self.generations = generations
         self.open_ids = {generation.id for generation in generations}
-        self.mailbox = Mailbox()
+        self.deliver = deliver
         self.submitted_at = submitted_at
         self.retried = False
         self.last_token_at: dict[int, float] = {}
@@ -30,6 +35,7 @@ class Submission:
 
     def fail(self, message: str) -> None:
         """End every open sequence with an error."""
-        for request_id in sorted(self.open_ids):
-            self.mailbox.put(Delta(request_id, [], "error", 0, message, RunnerDied.__name__))
+        ended = sorted(self.open_ids)
         self.open_ids.clear()
+        for request_id in ended:
+            self.deliver(Delta(request_id, [], "error", 0, message, RunnerDied.__name__))

@@ -15,10 +15,11 @@ import pytest
 from openllm.api.metrics import Metrics
 from openllm.engines.base import Delta, EngineConfig, Sampling
 from openllm.errors import OpenLLMError
+from openllm.fleet.desk import Desk
 from openllm.fleet.keeper import Keeper
 from openllm.fleet.restart import RestartPolicy
 from openllm.fleet.state import State
-from openllm.fleet.submission import Submission
+from tests.fleet.mailbox import Mailbox
 
 ECHO = EngineConfig(
     engine="echo",
@@ -57,12 +58,20 @@ async def until_ready(keeper: Keeper) -> None:
             await asyncio.sleep(0.01)
 
 
-async def read_all(submission: Submission) -> list[Delta]:
+class Held:
+    """A submission and what was delivered of it."""
+
+    def __init__(self, desk: Desk, sequences: list[tuple[list[int], Sampling]]) -> None:
+        self.mailbox = Mailbox()
+        self.submission = desk.submit(sequences, self.mailbox.put)
+
+
+async def read_all(held: Held) -> list[Delta]:
     deltas: list[Delta] = []
-    open_ids = {generation.id for generation in submission.generations}
+    open_ids = {generation.id for generation in held.submission.generations}
     async with asyncio.timeout(10):
         while open_ids:
-            for delta in await submission.mailbox.take():
+            for delta in await held.mailbox.take():
                 deltas.append(delta)
                 if delta.finish is not None:
                     open_ids.discard(delta.id)
@@ -76,7 +85,7 @@ def pid(keeper: Keeper) -> int:
 
 async def test_requests_submitted_before_the_engine_is_ready_are_answered() -> None:
     async with keeping(msgspec.structs.replace(ECHO, options={"load": "0.5"})) as keeper:
-        submission = keeper.desk.submit([([5, 6, 7], Sampling(max_tokens=4))])
+        submission = Held(keeper.desk, [([5, 6, 7], Sampling(max_tokens=4))])
         assert not keeper.ready
         deltas = await read_all(submission)
     assert [token for delta in deltas for token in delta.tokens] == [5, 6, 7, 5]
@@ -85,9 +94,9 @@ async def test_requests_submitted_before_the_engine_is_ready_are_answered() -> N
 
 async def test_sequences_of_one_submission_come_back_under_their_own_ids() -> None:
     async with keeping() as keeper:
-        submission = keeper.desk.submit([([i, i + 1], Sampling(max_tokens=2)) for i in range(0, 40, 2)])
+        submission = Held(keeper.desk, [([i, i + 1], Sampling(max_tokens=2)) for i in range(0, 40, 2)])
         deltas = await read_all(submission)
-    for index, generation in enumerate(submission.generations):
+    for index, generation in enumerate(submission.submission.generations):
         tokens = [t for delta in deltas if delta.id == generation.id for t in delta.tokens]
         assert tokens == [2 * index, 2 * index + 1]
 
@@ -95,11 +104,11 @@ async def test_sequences_of_one_submission_come_back_under_their_own_ids() -> No
 async def test_a_killed_runner_ends_what_streamed_and_retries_what_had_no_token() -> None:
     async with keeping() as keeper:
         await until_ready(keeper)
-        streaming = [keeper.desk.submit([([1], Sampling(max_tokens=4000))]) for _ in range(16)]
+        streaming = [Held(keeper.desk, [([1], Sampling(max_tokens=4000))]) for _ in range(16)]
         for submission in streaming:
             assert (await submission.mailbox.take())[0].tokens == [1]
         os.kill(pid(keeper), signal.SIGSTOP)
-        waiting = keeper.desk.submit([([2], Sampling(max_tokens=3))])
+        waiting = Held(keeper.desk, [([2], Sampling(max_tokens=3))])
         os.kill(pid(keeper), signal.SIGKILL)
         for submission in streaming:
             last = (await read_all(submission))[-1]
@@ -114,7 +123,7 @@ async def test_what_was_retried_once_is_not_retried_again() -> None:
     config = msgspec.structs.replace(ECHO, options={"delay": "1"})  # no token before the runner is killed
     async with keeping(config) as keeper:
         await until_ready(keeper)
-        submission = keeper.desk.submit([([2], Sampling(max_tokens=3))])
+        submission = Held(keeper.desk, [([2], Sampling(max_tokens=3))])
         for _ in range(2):
             await until_ready(keeper)
             os.kill(pid(keeper), signal.SIGKILL)
@@ -147,7 +156,7 @@ async def test_a_wedged_runner_is_not_ready() -> None:
         await until_ready(keeper)
         os.kill(pid(keeper), signal.SIGSTOP)
         assert keeper.ready  # it has nothing to do
-        keeper.desk.submit([([1], Sampling(max_tokens=3))])
+        Held(keeper.desk, [([1], Sampling(max_tokens=3))])
         await asyncio.sleep(0.5)
         assert keeper.wedged
         assert not keeper.ready
@@ -159,18 +168,18 @@ async def test_a_wedged_runner_is_not_ready() -> None:
 async def test_cancelled_sequences_leave_the_runner() -> None:
     async with keeping() as keeper:
         await until_ready(keeper)
-        submissions = [keeper.desk.submit([([1], Sampling(max_tokens=4000))]) for _ in range(50)]
+        submissions = [Held(keeper.desk, [([1], Sampling(max_tokens=4000))]) for _ in range(50)]
         await submissions[-1].mailbox.take()
         for submission in submissions:
-            keeper.desk.cancel(submission)
+            keeper.desk.cancel(submission.submission)
         assert keeper.desk.counts() == (0, 0)
-        after = keeper.desk.submit([([9], Sampling(max_tokens=1))])
+        after = Held(keeper.desk, [([9], Sampling(max_tokens=1))])
         assert (await read_all(after))[-1].tokens == [9]
 
 
 async def test_an_engine_that_cannot_load_is_fatal_with_its_own_error() -> None:
     async with keeping(msgspec.structs.replace(ECHO, options={"delay": "much"})) as keeper:
-        held = keeper.desk.submit([([1], Sampling(max_tokens=3))])
+        held = Held(keeper.desk, [([1], Sampling(max_tokens=3))])
         async with asyncio.timeout(10):
             error = await keeper.fatal
         assert error.code == "unsupported_option"

@@ -1,0 +1,63 @@
+"""The two readers of an answer: one writes it to a stream, one keeps it until it is complete."""
+
+from __future__ import annotations
+
+import asyncio
+
+from openllm.api.answer import ChoiceEvent
+from openllm.api.chunks import ChunkWriter
+from openllm.api.event_stream import EventStream
+from openllm.chat.events import Finished, TextDelta
+from openllm.errors import OpenLLMError
+
+
+class _Waiting:
+    """The end of an answer, as something to wait for."""
+
+    def __init__(self) -> None:
+        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def end(self, error: OpenLLMError | None) -> None:
+        if self._done.done():
+            return  # whoever waited has gone
+        if error is None:
+            self._done.set_result(None)
+        else:
+            self._done.set_exception(error)
+
+    async def complete(self) -> None:
+        """Wait for the end. Raises the error that it ended with."""
+        await self._done
+
+
+class StreamReader(_Waiting):
+    """Writes each event to a stream as it comes."""
+
+    def __init__(self, stream: EventStream, writer: ChunkWriter) -> None:
+        super().__init__()
+        self._write = stream.write
+        self._chunks = writer.write
+
+    def read(self, events: list[ChoiceEvent]) -> None:
+        self._write(self._chunks(events))
+
+
+class WholeReader(_Waiting):
+    """Keeps the text and the end of each of ``count`` choices."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self._texts: list[list[str]] = [[] for _ in range(count)]
+        self.reasons: list[str | None] = [None] * count
+
+    @property
+    def texts(self) -> list[str]:
+        return ["".join(parts) for parts in self._texts]
+
+    def read(self, events: list[ChoiceEvent]) -> None:
+        for index, happened in events:
+            match happened:
+                case TextDelta(text):
+                    self._texts[index].append(text)
+                case Finished(reason):
+                    self.reasons[index] = reason

@@ -208,6 +208,7 @@ def _check_sampling(sampling: Sampling) -> None:
         ("repetition_penalty", sampling.repetition_penalty, sampling.repetition_penalty > 0),
         ("temperature", sampling.temperature, sampling.temperature >= 0),
         ("top_p", sampling.top_p, 0 < sampling.top_p <= 1),
+        ("top_k", sampling.top_k, sampling.top_k >= 0),
         ("min_p", sampling.min_p, 0 <= sampling.min_p < 1),
         ("min_tokens", sampling.min_tokens, 0 <= sampling.min_tokens <= sampling.max_tokens),
     ):

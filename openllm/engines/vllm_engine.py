@@ -35,6 +35,7 @@ warnings.filterwarnings("ignore", category=FutureWarning, module=r"vllm\.")
 import torch
 from vllm import SamplingParams
 from vllm.engine.arg_utils import EngineArgs
+from vllm.exceptions import VLLMClientError
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine import EngineCoreRequest
 from vllm.v1.engine import FinishReason as CoreFinish
@@ -202,8 +203,9 @@ def _sampling_params(sampling: Sampling) -> Any:
             detokenize=False,
             output_kind=RequestOutputKind.DELTA,
         )
-    except ValueError as error:
-        parameter = getattr(error, "parameter", None)
+    except (VLLMClientError, ValueError) as error:
         raise RequestError(
-            str(error).splitlines()[0], hint="See the API reference for the range.", param=parameter
+            str(error).splitlines()[0],
+            hint="See the API reference for the range.",
+            param=getattr(error, "parameter", None),
         ) from error

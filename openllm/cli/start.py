@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     import socket
 
     from openllm.cli.settings import Settings
+    from openllm.fleet.process import RunnerProcess
     from openllm.fleet.supply import Supply
     from openllm.plan import Plan
 
@@ -51,10 +53,17 @@ def start(
 
         print_plan(resolve(model, options.overrides(), settings))
         return
+    engine_options = _pairs(engine_option or [])
     sock = _listen(host, port)
-    plan = resolve(model, options.overrides(), settings)
-    supply = _supply(plan, settings, _pairs(engine_option or []))
-    _serve(sock, model, supply, drain_timeout, stall_timeout)
+    early = _spawn_early(options)
+    try:
+        plan = resolve(model, options.overrides(), settings)
+        supply = _supply(plan, settings, engine_options)
+        supply.here()  # damaged local weights are an error of the command, not of the engine
+    except BaseException:
+        early.kill()
+        raise
+    _serve(sock, model, supply, early, drain_timeout, stall_timeout)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -94,14 +103,24 @@ def _supply(plan: Plan, settings: Settings, engine_options: dict[str, str]) -> S
     )
 
 
-def _serve(
-    sock: socket.socket, model: str, supply: Supply, drain_seconds: float, stall_seconds: float
-) -> None:
+def _spawn_early(options: PlanOptions) -> RunnerProcess:
+    """A runner that imports the engine which the plan will most likely choose, while this process plans and
+    imports the HTTP server. If the plan chooses another, that one is imported when it is told."""
     from openllm.fleet.process import RunnerProcess
 
+    likely = options.backend or ("vllm" if shutil.which("nvidia-smi") else "openvino")
+    return RunnerProcess.spawn(likely, threads=options.threads)
+
+
+def _serve(
+    sock: socket.socket,
+    model: str,
+    supply: Supply,
+    early: RunnerProcess,
+    drain_seconds: float,
+    stall_seconds: float,
+) -> None:
     plan = supply.plan
-    # The runner imports its engine while this process imports the HTTP server.
-    early = RunnerProcess.spawn(plan.engine, threads=plan.threads) if supply.here() is not None else None
     note(f"{plan.name}: {plan.engine} on {plan.device}, {plan.quantization}, context {plan.context}")
 
     from openllm.api.server import FrontOptions, serve

@@ -10,6 +10,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import openai
@@ -202,3 +203,16 @@ def test_a_busy_port_is_one_line_and_not_exit_0(slow: Served) -> None:
     assert len(second.lines) == 2, second.log
     assert f"Port {port} on 127.0.0.1 is taken" in second.lines[0]
     assert second.lines[1].startswith("hint:")
+
+
+def test_a_first_start_serves_while_it_fetches_the_weights(tmp_path: Path) -> None:
+    with serving(MODEL, "--backend", "echo", "--cache-dir", str(tmp_path)) as server, server.http() as http:
+        assert http.get("/readyz").json()["state"] == "pulling"
+        body = {**LONG, "prompt": "Hello there", "max_tokens": 2}
+        with http.stream("POST", "/v1/completions", json=body) as answer:
+            lines = [line for line in answer.iter_lines() if line]
+        comments = [line for line in lines if line.startswith(": ")]
+        texts = [json.loads(line[6:])["choices"][0]["text"] for line in lines if line.startswith("data: {")]
+        assert "".join(texts) == "Hello there"
+        assert all("weights" in line or "engine" in line or "check" in line for line in comments)
+        assert http.get("/readyz").status_code == 200

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -42,16 +41,6 @@ def test_nothing_heavy_is_imported(args: list[str], unwanted: set[str]) -> None:
     command = [sys.executable, "-c", code, ",".join(unwanted), *args]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stderr == "0 []\n"
-
-
-def test_help_is_quick(openllm: Run) -> None:
-    """0.21 s on two quiet cores, and 0.3 s is the goal; here the best of five, with room for a busy machine."""
-    spent = []
-    for _ in range(5):
-        start = time.perf_counter()
-        openllm("--help")
-        spent.append(time.perf_counter() - start)
-    assert min(spent) < 0.6
 
 
 def test_version(openllm: Run) -> None:

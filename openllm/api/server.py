@@ -68,7 +68,7 @@ async def _serve(
     keeper = Keeper(supply, metrics, early=early, stall_seconds=options.stall_seconds, tell=tell)
     service = Service(options.names, keeper, metrics, context=plan.context, most_open=options.most_open)
     supply.on_weights = _PrompterLoader(service, plan, supply.cache)
-    server = _Server(sock, service, options, tell)
+    server = _Server(service, options, tell)
     keeper.start()
     pulse = asyncio.create_task(service.pulse())
     # A model that can never be served ends the server; the held requests have had their error by then.
@@ -100,9 +100,7 @@ class _PrompterLoader:
 class _Server(uvicorn.Server):
     """uvicorn, with our signals and our words."""
 
-    def __init__(
-        self, sock: socket.socket, service: Service, options: FrontOptions, tell: Callable[[str], None]
-    ) -> None:
+    def __init__(self, service: Service, options: FrontOptions, tell: Callable[[str], None]) -> None:
         config = uvicorn.Config(
             create_app(service),
             loop="none",
@@ -119,7 +117,6 @@ class _Server(uvicorn.Server):
             timeout_graceful_shutdown=int(options.drain_seconds) + 2,
         )
         super().__init__(config)
-        self._sock = sock
         self._service = service
         self._drain_seconds = options.drain_seconds
         self._tell = tell
@@ -130,8 +127,6 @@ class _Server(uvicorn.Server):
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_COLLECT_AFTER)
-        host, port = self._sock.getsockname()[:2]
-        self._tell(f"listening on http://{f'[{host}]' if ':' in host else host}:{port}")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         service = self._service

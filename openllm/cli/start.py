@@ -121,8 +121,12 @@ def _serve(
     stall_seconds: float,
 ) -> None:
     plan = supply.plan
+    from openllm.fleet.port import address
+
     note(f"{plan.name}: {plan.engine} on {plan.device}, {plan.quantization}, context {plan.context}")
 
+    # True from here on: the kernel accepts and queues connections while the server is imported.
+    note(f"listening on {address(sock)}")
     from openllm.api.server import FrontOptions, serve
 
     front = FrontOptions(

@@ -1,0 +1,101 @@
+"""The whole product on real engines: `openllm start smollm2`, asked by the official client."""
+
+from __future__ import annotations
+
+import concurrent.futures
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from tests.serving import MODEL, Served, serving
+
+PROMPTS = (
+    "Write a sentence about the sea.",
+    "List three colours.",
+    "Explain what a tree is to a child. Use an emoji.",
+    "Antworte auf Deutsch: Wie heißt du?",
+)
+
+
+@pytest.fixture(scope="module", params=["openvino", "vllm"])
+def real(request: pytest.FixtureRequest) -> Iterator[Served]:
+    with serving(MODEL, "--backend", request.param) as server:
+        server.until_ready(240)
+        yield server
+
+
+def ask(client: openai.OpenAI, content: str, **options: Any) -> str:
+    answer = client.chat.completions.create(
+        model=MODEL, messages=[{"role": "user", "content": content}], temperature=0, **options
+    )
+    return answer.choices[0].message.content or ""
+
+
+def stream(client: openai.OpenAI, content: str, **options: Any) -> str:
+    chunks = client.chat.completions.create(
+        model=MODEL,
+        messages=[{"role": "user", "content": content}],
+        temperature=0,
+        stream=True,
+        **options,
+    )
+    return "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+
+
+def test_it_knows_the_capital_of_france(real: Served) -> None:
+    question = "What is the capital of France?"
+    assert "Paris" in ask(real.client, question, max_tokens=24)
+    assert "Paris" in stream(real.client, question, max_tokens=24)
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_streamed_text_is_whole_text(real: Served, prompt: str) -> None:
+    options: dict[str, Any] = {"max_tokens": 40, "stop": ["tree is", ", and"]}
+    assert stream(real.client, prompt, **options) == ask(real.client, prompt, **options)
+
+
+def test_a_seed_gives_the_same_answer_and_choices_differ(real: Served) -> None:
+    def sample() -> list[str | None]:
+        answer = real.client.chat.completions.create(
+            model=MODEL,
+            messages=[{"role": "user", "content": "Tell me a story."}],
+            n=3,
+            seed=7,
+            temperature=1.2,
+            max_tokens=20,
+        )
+        return [choice.message.content for choice in answer.choices]
+
+    first = sample()
+    assert len(set(first)) == 3
+    assert sample() == first
+
+
+def test_usage_counts_what_was_generated(real: Served) -> None:
+    answer = real.client.completions.create(
+        model=MODEL, prompt="Once upon a time", max_tokens=9, temperature=0
+    )
+    assert answer.usage is not None
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (4, 9)
+
+
+def test_a_killed_engine_is_started_again(real: Served) -> None:
+    body = {"model": MODEL, "prompt": "la la", "max_tokens": 4000, "stream": True, "ignore_eos": True}
+
+    def last_line(_: int) -> str:
+        last = ""
+        with httpx.stream("POST", f"{real.url}/v1/completions", json=body, timeout=60) as answer:
+            for line in answer.iter_lines():
+                last = line or last
+        return last
+
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        streams = [pool.submit(last_line, number) for number in range(16)]
+        while real.metric("openllm_sequences_running") < 16:
+            assert not any(future.done() for future in streams)
+        real.runner().kill()
+        assert all("runner_died" in future.result(timeout=30) for future in streams)
+    assert "Paris" in ask(real.client, "What is the capital of France?", max_tokens=24)

@@ -10,7 +10,7 @@ from openllm.engines.cached_folder import check_disk, folder_for, new_folder
 from openllm.errors import UnsupportedOption
 from openllm.formats.gguf_header import read_header
 
-VERSION = 1  # of what is written: raise it and every cached form is made anew
+VERSION = 2  # of what is written: raise it and every cached form is made anew
 _BYTES = {"float32": 4.0, "float16": 2.0, "int8": 1.02}  # of a weight, scales included
 
 

@@ -155,7 +155,11 @@ def _refuse_options(config: EngineConfig) -> None:
 
 
 def _properties(config: EngineConfig) -> dict[str, Any]:
-    properties: dict[str, Any] = {"KV_CACHE_PRECISION": _KV_FORMS[config.kv_cache_dtype][0]}
+    properties: dict[str, Any] = {
+        "KV_CACHE_PRECISION": _KV_FORMS[config.kv_cache_dtype][0],
+        # Pinned threads wait for their core while the front uses it: 16 % more CPU time a step, no faster alone.
+        "ENABLE_CPU_PINNING": False,
+    }
     if config.threads:
         properties["INFERENCE_NUM_THREADS"] = config.threads
     if _PRECISIONS[config.dtype]:

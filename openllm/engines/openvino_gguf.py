@@ -77,6 +77,7 @@ class _Gguf:
         return Decoder(
             layers=self._number("block_count"),
             hidden=hidden,
+            mlp=self._number("feed_forward_length"),
             heads=heads,
             kv_heads=self._number("attention.head_count_kv", heads),
             head_size=size,

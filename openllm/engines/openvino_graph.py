@@ -8,6 +8,8 @@ and up another: on a CPU each product of one token costs a synchronisation of al
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
+from math import gcd
 from typing import Any
 
 import msgspec
@@ -22,11 +24,17 @@ MakeWeight = Callable[[Floats, str], Node]
 """Turns an array [out, in] and its name into a node of f32 [out, in], stored in whatever form."""
 
 
+_CONSTANTS: ContextVar[dict[Any, Node]] = ContextVar("constants of the model being built")
+_END = int(np.iinfo(np.int64).max)
+
+
 class Decoder(msgspec.Struct, frozen=True, kw_only=True):
-    """Shape of the decoder; ``rotations`` are the ``head_size / 2`` angles in radians per position."""
+    """Shape of the decoder; ``mlp`` is the width inside its MLPs, ``rotations`` the ``head_size / 2`` angles
+    in radians per position."""
 
     layers: int
     hidden: int
+    mlp: int
     heads: int
     kv_heads: int
     head_size: int
@@ -63,6 +71,7 @@ def build(
 
     ``layer(i)`` is called once per layer, in order, so that one layer's weights are in memory at a time.
     """
+    _CONSTANTS.set({})
     inputs = _Inputs()
     table = weight(embeddings.tokens, "embeddings")
     stream = op.gather(table, op.convert(inputs.ids, "i32"), _ints(0))
@@ -75,7 +84,19 @@ def build(
     head = table if embeddings.head is None else weight(embeddings.head, "head")
     logits = op.matmul(stream, head, False, True)
     logits.output(0).set_names({"logits"})
-    return ov.Model([op.result(logits, name="logits")], sinks, inputs.all(), "decoder")
+    model = ov.Model([op.result(logits, name="logits")], sinks, inputs.all(), "decoder")
+    model.set_rt_info(str(_activation_group(decoder)), ["runtime_options", "DYNAMIC_QUANTIZATION_GROUP_SIZE"])
+    return model
+
+
+def _activation_group(decoder: Decoder) -> int:
+    """How many activations the CPU plugin quantizes with one scale before a product with int8 weights.
+
+    Its default is 32. Measured on SmolLM2-135M: 96 takes 8 % off a step of one sequence and 13 % off one of 64,
+    and perplexity rises by 1.1 %, to 0.5 % over float32's; 192 goes no faster and costs 1.3 % more.
+    """
+    width = gcd(decoder.hidden, decoder.mlp, decoder.heads * decoder.head_size)
+    return next((group for group in (96, 64) if width % group == 0), 32)
 
 
 class _Inputs:
@@ -155,7 +176,7 @@ class _Block:
         )
         name = f"past_key_values.{self._name}.{kind}"
         state_shape = ov.PartialShape([-1, decoder.kv_heads, -1, decoder.head_size])
-        past = op.read_value(op.broadcast(_floats(np.float32(0)), shape), name, ov.Type.f32, state_shape)
+        past = op.read_value(op.broadcast(_float(0), shape), name, ov.Type.f32, state_shape)
         all_ = op.concat([op.gather(past, self._inputs.beams, _ints(0)), new], -2)
         self._sinks.append(op.assign(all_, name))
         return all_
@@ -188,10 +209,8 @@ def _rotary(decoder: Decoder, inputs: _Inputs) -> tuple[Node, Node]:
 
 def _rotate(heads: Node, rotary: tuple[Node, Node], size: int) -> Node:
     cosine, sine = rotary
-    half, end, one, axis = _ints([size // 2]), _ints([np.iinfo(np.int64).max]), _ints([1]), _ints([3])
-    negative = op.multiply(
-        op.slice(heads, half, end, one, axis), _floats(np.full((1, 1, 1, 1), -1, np.float32))
-    )
+    half, end, one, axis = _ints([size // 2]), _ints([_END]), _ints([1]), _ints([3])
+    negative = op.multiply(op.slice(heads, half, end, one, axis), _float(-1, rank=4))
     turned = op.concat([negative, op.slice(heads, _ints([0]), half, one, axis)], -1)
     return op.add(op.multiply(heads, cosine), op.multiply(turned, sine))
 
@@ -202,13 +221,13 @@ def _causal_mask(inputs: _Inputs) -> Node:
     places = op.range(_ints(0), length, _ints(1), "i64")
     own = op.unsqueeze(op.unsqueeze(inputs.positions, _ints(1)), _ints(3))
     seen = op.less_equal(places, own)
-    return op.select(seen, _floats(np.float32(0)), _floats(np.float32(-65504)))
+    return op.select(seen, _float(0), _float(-65504))
 
 
 def _rms_norm(stream: Node, scale: Floats, epsilon: float) -> Node:
-    square = op.reduce_mean(op.power(stream, _floats(np.float32(2))), _ints([-1]), True)
-    root = op.sqrt(op.add(square, _floats(np.float32(epsilon))))
-    return op.multiply(op.multiply(stream, op.divide(_floats(np.float32(1)), root)), _floats(scale))
+    square = op.reduce_mean(op.power(stream, _float(2)), _ints([-1]), True)
+    root = op.sqrt(op.add(square, _float(epsilon)))
+    return op.multiply(op.multiply(stream, op.divide(_float(1), root)), _floats(scale))
 
 
 def _parameter(name: str, shape: list[int], kind: str) -> Node:
@@ -217,9 +236,24 @@ def _parameter(name: str, shape: list[int], kind: str) -> Node:
     return parameter
 
 
-def _ints(values: int | list[int] | np.integer[Any]) -> Node:
-    return op.constant(np.array(values, np.int64))
+def _ints(values: int | list[int]) -> Node:
+    shape = () if isinstance(values, int) else (len(values),)
+    return _shared("i64", shape, (values,) if isinstance(values, int) else tuple(values))
 
 
-def _floats(values: Floats | np.float32) -> Node:
-    return op.constant(np.array(values, np.float32))
+def _float(value: float, rank: int = 0) -> Node:
+    return _shared("f32", (1,) * rank, (value,))
+
+
+def _floats(values: Floats) -> Node:
+    return op.constant(values)
+
+
+def _shared(kind: str, shape: tuple[int, ...], values: tuple[float, ...]) -> Node:
+    """One node for equal constants of a model: loading a graph takes as long as it has nodes."""
+    constants = _CONSTANTS.get()
+    key = (kind, shape, values)
+    if key not in constants:
+        dtype = np.int64 if kind == "i64" else np.float32
+        constants[key] = op.constant(np.array(values, dtype).reshape(shape))
+    return constants[key]

@@ -20,7 +20,7 @@ from openllm.api.service import Service
 from openllm.chat.tokenizer import load_tokenizer
 from openllm.fleet.keeper import Keeper
 from openllm.fleet.port import BACKLOG
-from openllm.fleet.process import RunnerProcess
+from openllm.fleet.spawn import Spawned
 from openllm.fleet.supply import Supply
 from openllm.plan import Plan
 from openllm.weights.manifest import Weights
@@ -45,7 +45,7 @@ def serve(
     supply: Supply,
     options: FrontOptions,
     *,
-    early: RunnerProcess | None,
+    early: Spawned | None,
     tell: Callable[[str], None],
 ) -> None:
     """Serve on ``sock`` until a signal says stop; blocks. SIGTERM or SIGINT drains, a second one stops at once.
@@ -60,7 +60,7 @@ async def _serve(
     sock: socket.socket,
     supply: Supply,
     options: FrontOptions,
-    early: RunnerProcess | None,
+    early: Spawned | None,
     tell: Callable[[str], None],
 ) -> None:
     plan = supply.plan

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import socket
 
     from openllm.cli.settings import Settings
-    from openllm.fleet.process import RunnerProcess
+    from openllm.fleet.spawn import Spawned
     from openllm.fleet.supply import Supply
     from openllm.plan import Plan
 
@@ -45,25 +45,30 @@ def start(
     options: PlanOptions,
 ) -> None:
     """Serve a model behind an OpenAI-compatible API."""
-    from openllm.cli.resolve import resolve
-
-    settings = options.settings()
     if dry_run:
-        from openllm.cli.plan import print_plan
-
-        print_plan(resolve(model, options.overrides(), settings))
+        _print_plan(model, options)
         return
     engine_options = _pairs(engine_option or [])
     sock = _listen(host, port)
     early = _spawn_early(options)
     try:
+        from openllm.cli.resolve import resolve
+
+        settings = options.settings()
         plan = resolve(model, options.overrides(), settings)
         supply = _supply(plan, settings, engine_options)
         supply.here()  # damaged local weights are an error of the command, not of the engine
     except BaseException:
-        early.kill()
+        early.child.kill()
         raise
     _serve(sock, model, supply, early, drain_timeout, stall_timeout)
+
+
+def _print_plan(model: str, options: PlanOptions) -> None:
+    from openllm.cli.plan import print_plan
+    from openllm.cli.resolve import resolve
+
+    print_plan(resolve(model, options.overrides(), options.settings()))
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -103,20 +108,20 @@ def _supply(plan: Plan, settings: Settings, engine_options: dict[str, str]) -> S
     )
 
 
-def _spawn_early(options: PlanOptions) -> RunnerProcess:
+def _spawn_early(options: PlanOptions) -> Spawned:
     """A runner that imports the engine which the plan will most likely choose, while this process plans and
     imports the HTTP server. If the plan chooses another, that one is imported when it is told."""
-    from openllm.fleet.process import RunnerProcess
+    from openllm.fleet.spawn import spawn
 
     likely = options.backend or ("vllm" if shutil.which("nvidia-smi") else "openvino")
-    return RunnerProcess.spawn(likely, threads=options.threads)
+    return spawn(likely, threads=options.threads)
 
 
 def _serve(
     sock: socket.socket,
     model: str,
     supply: Supply,
-    early: RunnerProcess,
+    early: Spawned,
     drain_seconds: float,
     stall_seconds: float,
 ) -> None:

@@ -16,6 +16,7 @@ from openllm.fleet.desk import Desk
 from openllm.fleet.observer import Observer
 from openllm.fleet.process import RunnerProcess
 from openllm.fleet.restart import RestartPolicy
+from openllm.fleet.spawn import Spawned, spawn
 from openllm.fleet.state import State
 from openllm.runner.wire import Failed, Load, Progress, Ready, Step, Stop, ToFront
 
@@ -38,7 +39,7 @@ class Keeper:
         supply: Supply,
         observer: Observer,
         *,
-        early: RunnerProcess | None = None,
+        early: Spawned | None = None,
         policy: RestartPolicy | None = None,
         stall_seconds: float = 60.0,
         tell: Callable[[str], None] = _log.info,
@@ -54,7 +55,7 @@ class Keeper:
         self._stall_seconds = stall_seconds
         self._tell = tell
         self._clock = clock
-        self._process = early
+        self._process = None if early is None else RunnerProcess(early)
         self._ended = asyncio.Event()
         self._ready_at: float | None = None
         self._was_ready = False
@@ -134,7 +135,7 @@ class Keeper:
         self.state = State.STARTING if self.state is not State.FAILED else State.FAILED
         self.doing = "starting the engine"
         if self._process is None:
-            self._process = RunnerProcess.spawn(config.engine, threads=config.threads)
+            self._process = RunnerProcess(spawn(config.engine, threads=config.threads))
         await self._process.attach(self._receive, self._ended.set)
         self._process.send(Load(config))
         await self._ended.wait()

@@ -3,51 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import cast
 
+from openllm.fleet.spawn import Spawned
 from openllm.runner.wire import Frames, ToFront, ToRunner, decode_to_front, frame
-
-_SOCKET_BUFFER_BYTES = 4 << 20
-_STDERR = 2  # an engine's chatter is talk; stdout is for data
 
 
 class RunnerProcess:
-    """One child process that runs one engine. ``spawn`` needs no event loop, so that the child can import its
-    engine while the front imports its own parts; ``attach`` connects it to a loop."""
+    """One child process that runs one engine; ``attach`` connects it to an event loop."""
 
-    def __init__(self, child: subprocess.Popen[bytes], sock: socket.socket) -> None:
-        self._child = child
-        self._sock = sock
+    def __init__(self, spawned: Spawned) -> None:
+        self._child = spawned.child
+        self._sock = spawned.sock
         self._link: _Link | None = None
-
-    @classmethod
-    def spawn(cls, engine: str, *, threads: int | None = None) -> RunnerProcess:
-        """Start a runner that expects ``engine``. Raises ``OSError`` if no process can be had."""
-        ours, theirs = socket.socketpair()
-        for end in (ours, theirs):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER_BYTES)
-        argv = [sys.executable, "-m", "openllm.runner", str(theirs.fileno()), str(os.getpid()), engine]
-        try:
-            child = subprocess.Popen(
-                argv,
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=_STDERR,
-                env=_environment(threads),
-            )
-        except OSError:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        ours.setblocking(False)
-        return cls(child, ours)
 
     @property
     def pid(self) -> int:
@@ -114,11 +84,3 @@ class _Link(asyncio.Protocol):
     def close(self) -> None:
         if self._transport is not None:
             self._transport.close()
-
-
-def _environment(threads: int | None) -> dict[str, str]:
-    """Thread pools are sized when a library is imported, before the runner could set it."""
-    environment = dict(os.environ)
-    if threads is not None:
-        environment["OMP_NUM_THREADS"] = str(threads)
-    return environment

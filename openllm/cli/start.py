@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import shutil
 from typing import TYPE_CHECKING, Annotated
 
@@ -51,13 +52,16 @@ def start(
     engine_options = _pairs(engine_option or [])
     sock = _listen(host, port)
     early = _spawn_early(options)
+    gc.disable()  # imports leave lasting objects only; the server collects once and goes on as usual
     try:
         from openllm.cli.resolve import resolve
 
         settings = options.settings()
         plan = resolve(model, options.overrides(), settings)
         supply = _supply(plan, settings, engine_options)
-        supply.here()  # damaged local weights are an error of the command, not of the engine
+        weights = supply.here()
+        if weights is not None:
+            early.load(supply.config(weights))
     except BaseException:
         early.child.kill()
         raise

@@ -137,7 +137,8 @@ class Keeper:
         if self._process is None:
             self._process = RunnerProcess(spawn(config.engine, threads=config.threads))
         await self._process.attach(self._receive, self._ended.set)
-        self._process.send(Load(config))
+        if not self._process.loading:
+            self._process.send(Load(config))
         await self._ended.wait()
 
     async def _bury(self) -> OpenLLMError:

@@ -17,6 +17,7 @@ class RunnerProcess:
     def __init__(self, spawned: Spawned) -> None:
         self._child = spawned.child
         self._sock = spawned.sock
+        self.loading = spawned.loading
         self._link: _Link | None = None
 
     @property

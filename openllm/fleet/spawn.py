@@ -6,17 +6,29 @@ import os
 import socket
 import subprocess
 import sys
-from typing import NamedTuple
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from openllm.engines.base import EngineConfig
 
 _SOCKET_BUFFER_BYTES = 4 << 20
 _STDERR = 2  # an engine's chatter is talk; stdout is for data
 
 
-class Spawned(NamedTuple):
-    """A runner that imports its engine, and our end of the socket to it."""
+class Spawned:
+    """A runner that imports its engine, and our end of the socket to it. ``loading``: was it told what to load?"""
 
-    child: subprocess.Popen[bytes]
-    sock: socket.socket
+    def __init__(self, child: subprocess.Popen[bytes], sock: socket.socket) -> None:
+        self.child = child
+        self.sock = sock
+        self.loading = False
+
+    def load(self, config: EngineConfig) -> None:
+        """Tell it what to load, before there is an event loop. Once; ``OSError`` if it has ended already."""
+        from openllm.runner.wire import Load, frame
+
+        self.sock.sendall(frame(Load(config)))
+        self.loading = True
 
 
 def spawn(engine: str, *, threads: int | None = None) -> Spawned:

@@ -56,6 +56,10 @@ class Supply:
             weights = await pull(self._request(), self._reporter, progress)
         if self.on_weights is not None:
             await self.on_weights(weights)
+        return self.config(weights)
+
+    def config(self, weights: Weights) -> EngineConfig:
+        """What the engine is to load."""
         return engine_config(self.plan, weights, self.cache, self._engine_options)
 
     def _request(self) -> PullRequest:

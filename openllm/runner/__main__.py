@@ -6,6 +6,7 @@ probably be asked for, whose package is imported while the front is still decidi
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import socket
@@ -31,6 +32,7 @@ def main(argv: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent(parent)
     line = Line(socket.socket(fileno=fd))
+    gc.disable()  # imports and loading leave lasting objects only; see _load
     preload(engine_name)
     try:
         return _serve(line)
@@ -60,6 +62,8 @@ def _load(line: Line) -> Engine:
     begun = time.monotonic()
     engine = open_engine(config, lambda text: line.send(Progress(text)))
     _decode_one_token(engine)
+    gc.freeze()
+    gc.enable()
     line.send(Ready(time.monotonic() - begun))
     return engine
 

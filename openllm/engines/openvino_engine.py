@@ -20,10 +20,11 @@ import numpy as np
 import openvino as ov
 import openvino_genai as genai
 
-from openllm.engines.base import Delta, EngineConfig, FinishReason, Generation, Sampling
+from openllm.engines.base import Delta, EngineConfig, Generation, Sampling
 from openllm.engines.limits import check_ids, check_lengths
 from openllm.engines.openvino_convert import converted, form_of
 from openllm.engines.openvino_model import ModelFacts, read_facts
+from openllm.engines.openvino_sequence import Sequence
 from openllm.errors import RequestError, RunnerFailed, UnsupportedOption
 
 _PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "auto": ""}
@@ -37,9 +38,6 @@ _KV_FORMS = {
 _KV_FORMS["auto"] = _KV_FORMS["u8"]
 _BLOCK_TOKENS = 32  # of the CPU plugin's paged attention
 _PENALTY = 2.0
-_STOP = genai.GenerationFinishReason.STOP
-_NONE = genai.GenerationFinishReason.NONE
-_IGNORED = genai.GenerationStatus.IGNORED
 
 
 class OpenVINOEngine:
@@ -54,7 +52,7 @@ class OpenVINOEngine:
         facts = read_facts(path)
         self._context = config.context
         self._vocabulary = facts.vocabulary
-        self._sequences: dict[int, _Sequence] = {}
+        self._sequences: dict[int, Sequence] = {}
         self._pipeline: Any = genai.ContinuousBatchingPipeline(
             path, _scheduler(config, facts), "CPU", _properties(config)
         )
@@ -62,9 +60,7 @@ class OpenVINOEngine:
     def add(self, request: Generation) -> None:
         check_lengths(request, self._context)
         check_ids(request, self._vocabulary)
-        prompt = ov.Tensor(np.array([request.prompt], np.int64))
-        handle = self._pipeline.add_request(request.id, prompt, _generation_config(request.sampling))
-        self._sequences[request.id] = _Sequence(handle, request)
+        self._start(request)
 
     def abort(self, request_id: int) -> None:
         sequence = self._sequences.pop(request_id, None)
@@ -75,12 +71,8 @@ class OpenVINOEngine:
         try:
             self._pipeline.step()
         except RuntimeError as error:
-            return self._drop_newest(error)
-        deltas = [delta for sequence in self._sequences.values() for delta in sequence.read()]
-        for delta in deltas:
-            if delta.finish is not None:
-                del self._sequences[delta.id]
-        return deltas
+            return self._recover(error)
+        return self._read()
 
     def busy(self) -> bool:
         return bool(self._sequences)
@@ -90,50 +82,49 @@ class OpenVINOEngine:
             self.abort(request_id)
         self._pipeline = None
 
-    def _drop_newest(self, error: RuntimeError) -> list[Delta]:
-        """Cancel one sequence, the latest: GenAI does not tell which one broke the step, and the older ones
-        went through steps before. If it was another, the next step fails again and drops the next."""
+    def _read(self) -> list[Delta]:
+        deltas = []
+        for sequence in self._sequences.values():
+            delta = sequence.read()
+            if delta is not None:
+                deltas.append(delta)
+        for delta in deltas:
+            if delta.finish is not None:
+                del self._sequences[delta.id]
+        return deltas
+
+    def _start(self, request: Generation) -> None:
+        prompt = ov.Tensor(np.array([request.prompt], np.int64))
+        handle = self._pipeline.add_request(request.id, prompt, _generation_config(request.sampling))
+        self._sequences[request.id] = Sequence(handle, request)
+
+    def _recover(self, error: RuntimeError) -> list[Delta]:
+        """Drop the latest sequence and start the others again from where they are.
+
+        A step that raises leaves all its sequences half done, and GenAI takes no further step before they are
+        all gone. It does not tell which one it was: the older ones went through steps before. If it was not
+        the latest, a later step raises again and the next one is dropped.
+        """
         if not self._sequences:
             raise RunnerFailed(f"OpenVINO failed with nothing to run: {error}") from error
-        request_id = next(reversed(self._sequences))
-        self.abort(request_id)
         said = str(error).strip().splitlines()
-        return [Delta(request_id, [], "error", error=said[-1] if said else "the step failed")]
-
-
-class _Sequence:
-    """A handle of GenAI's and the request it runs."""
-
-    __slots__ = ("_id", "_stop_ids", "handle")
-
-    def __init__(self, handle: Any, request: Generation) -> None:
-        self.handle = handle
-        self._id = request.id
-        self._stop_ids = request.sampling.stop_ids
-
-    def read(self) -> list[Delta]:
-        """What the last step added, if it added anything."""
-        handle = self.handle
-        if not handle.can_read():
-            if handle.get_status() == _IGNORED:
-                return [Delta(self._id, [], "error", error="the KV cache is too small for this sequence")]
-            return []
-        (output,) = handle.read().values()
-        tokens: list[int] = output.generated_ids
-        reason = output.finish_reason
-        if reason == _NONE:
-            return [Delta(self._id, tokens)]
-        finish: FinishReason = "stop" if reason == _STOP else "length"
-        if tokens and tokens[-1] in self._stop_ids:
-            tokens = tokens[:-1]
-        return [Delta(self._id, tokens, finish)]
+        _, broken = self._sequences.popitem()
+        broken.handle.cancel()
+        deltas = [broken.failed(said[-1] if said else "the step failed"), *self._read()]
+        others, self._sequences = self._sequences, {}
+        for sequence in others.values():
+            sequence.handle.cancel()
+        self._pipeline.step()  # lets go of what was cancelled
+        for sequence in others.values():
+            rest = sequence.rest()
+            if rest is None:
+                deltas.append(sequence.failed("another sequence broke the step that this one was in"))
+            else:
+                self._start(rest)
+        return deltas
 
 
 def _refuse_options(config: EngineConfig) -> None:
-    for key in config.options:
-        raise UnsupportedOption(
-            f"The openvino engine has no option {key!r}.", hint="Leave it out.", param=key
-        )
     if config.device != "cpu":
         raise UnsupportedOption(
             f"The openvino engine runs on the CPU, not on {config.device}.",

@@ -151,6 +151,16 @@ class TestSampling:
         result = engine.run(*requests)
         assert [result[requests[n].id][0] for n in (0, 2, 4)] == [second, first, first]
 
+    def test_seed_of_prompts_computed_in_parts(self, engine: EngineChild, text_ids: list[int]) -> None:
+        """The batch cuts the prompts elsewhere than when each is alone."""
+        long = (text_ids * 4)[:1000]
+        sampled: dict[str, Any] = {"temperature": 1.0, "seed": 5, "max_tokens": 6}
+        prompts = [long, long[3:700], long[5:40], long[9:]]
+        singly = [alone(engine, prompt, **sampled) for prompt in prompts]
+        requests = [generation(prompt, **sampled) for prompt in prompts]
+        result = engine.run(*requests)
+        assert [result[request.id][0] for request in requests] == singly
+
     def test_large_seeds_are_taken(self, engine: EngineChild, prompt: list[int]) -> None:
         for seed in (0, 2**31, 2**63 - 1, -5):
             expected = alone(engine, prompt, 8, temperature=1.0, seed=seed)

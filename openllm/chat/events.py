@@ -17,11 +17,9 @@ class Finished(msgspec.Struct, frozen=True, gc=False):
     """The answer's end, the last event of it.
 
     ``reason`` is OpenAI's word for why: "stop" for the model's own end or a stop string, "length" for a limit.
-    ``stop`` is the stop string that ended it, None if none did.
     """
 
     reason: Literal["stop", "length"]
-    stop: str | None = None
 
 
 Event = TextDelta | Finished

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -24,11 +25,13 @@ class Spawned:
         self.loading = False
 
     def load(self, config: EngineConfig) -> None:
-        """Tell it what to load, before there is an event loop. Once; ``OSError`` if it has ended already."""
+        """Tell it what to load, once, before there is an event loop. That it has ended already is the keeper's
+        to find: it reads the end of the socket."""
         from openllm.runner.wire import Load, frame
 
-        self.sock.sendall(frame(Load(config)))
         self.loading = True
+        with contextlib.suppress(OSError):
+            self.sock.sendall(frame(Load(config)))
 
 
 def spawn(engine: str, *, threads: int | None = None) -> Spawned:

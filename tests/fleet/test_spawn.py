@@ -1,0 +1,40 @@
+"""A runner that is told what to load before there is an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+
+from openllm.api.metrics import Metrics
+from openllm.engines.base import EngineConfig
+from openllm.fleet.keeper import Keeper
+from openllm.fleet.spawn import Spawned, spawn
+from tests.fleet.test_keeper import ECHO, until_ready
+
+
+async def keep(early: Spawned) -> Keeper:
+    async def supply(_: object) -> EngineConfig:
+        return ECHO
+
+    keeper = Keeper(supply, Metrics(), early=early)
+    keeper.start()
+    async with asyncio.timeout(10):
+        await until_ready(keeper)
+    return keeper
+
+
+async def test_it_is_ready_without_being_told_again() -> None:
+    early = spawn("echo")
+    early.load(ECHO)
+    keeper = await keep(early)
+    assert keeper.pid == early.child.pid
+    await keeper.stop(at_once=False)
+
+
+async def test_one_that_ended_before_it_was_told_is_replaced() -> None:
+    early = spawn("echo")
+    early.child.kill()
+    early.child.wait()
+    early.load(ECHO)
+    keeper = await keep(early)
+    assert keeper.pid != early.child.pid
+    await keeper.stop(at_once=False)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from starlette.responses import JSONResponse
 
@@ -15,6 +15,7 @@ from openllm.api.disconnect import ClientGoneError, while_connected
 from openllm.api.event_stream import DONE, EventStream, comment
 from openllm.api.parameters import ChatRequest, CompletionRequest
 from openllm.api.readers import StreamReader, WholeReader
+from openllm.api.served import Served
 from openllm.api.service import Service
 
 router = APIRouter()
@@ -22,16 +23,6 @@ _CLIENT_CLOSED_REQUEST = 499  # nginx's number; nobody reads it
 _OPENING = {"delta": {"role": "assistant", "content": ""}}
 
 Submit = Callable[[Reader], Answer]
-
-
-async def get_service(request: Request) -> Service:
-    """The one of this app."""
-    service = request.app.state.service
-    assert isinstance(service, Service)
-    return service
-
-
-Served = Annotated[Service, Depends(get_service)]
 
 
 @router.post("/v1/chat/completions", tags=["OpenAI"], summary="Answer a conversation")

@@ -6,9 +6,8 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from openllm.api.completions import Served
+from openllm.api.served import Served
 from openllm.api.service import Service
-from openllm.errors import ModelNotServed
 
 router = APIRouter(tags=["OpenAI"])
 
@@ -20,10 +19,7 @@ async def list_models(service: Served) -> dict[str, Any]:
 
 @router.get("/v1/models/{name:path}", summary="One model by any of its names")
 async def get_model(name: str, service: Served) -> dict[str, Any]:
-    if name not in service.names:
-        raise ModelNotServed(
-            f"The model {name!r} is not served here.", hint=f"Use {service.names[0]!r}.", param="model"
-        )
+    service.check_name(name)
     return _model(service, name)
 
 

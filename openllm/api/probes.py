@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
-from openllm.api.completions import Served
+from openllm.api.served import Served
 
 router = APIRouter(tags=["Probes"])
 _PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8"

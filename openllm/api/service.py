@@ -57,17 +57,19 @@ class Service:
 
     def check(self, request: Parameters, sequences: int) -> None:
         """Raise what speaks against taking a request, before anything is spent on it."""
-        if request.model not in self.names:
-            raise ModelNotServed(
-                f"The model {request.model!r} is not served here.",
-                hint=f"Use {self.names[0]!r}.",
-                param="model",
-            )
+        self.check_name(request.model)
         refusal = self.keeper.refusal()
         if refusal is not None:
             raise refusal
         if len(self.keeper.desk) + sequences > self._most_open:
             raise Overloaded(f"The queue is full ({self._most_open} sequences).", hint="Try again later.")
+
+    def check_name(self, name: str) -> None:
+        """Raise ``ModelNotServed`` for a name that is not one of the model's."""
+        if name not in self.names:
+            raise ModelNotServed(
+                f"The model {name!r} is not served here.", hint=f"Use {self.names[0]!r}.", param="model"
+            )
 
     async def until_prompter(self) -> None:
         """Wait for the prompter: for the weights. Raises what made it impossible."""

@@ -14,7 +14,7 @@ import msgspec
 
 from openllm.api.answer import ChoiceEvent, Usage
 from openllm.api.event_stream import event
-from openllm.chat.events import TextDelta
+from openllm.chat.events import Finished, TextDelta
 
 _encode = msgspec.json.encode
 
@@ -74,7 +74,7 @@ class ChunkWriter:
                 head = self._open(index, parts)
             if isinstance(happened, TextDelta):
                 parts += (head, _encode(happened.text), self._tail)
-            else:
+            elif isinstance(happened, Finished):
                 parts.append(self._choice(index, self._empty, happened.reason))
         return b"".join(parts)
 

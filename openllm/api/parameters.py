@@ -83,10 +83,76 @@ def _or(value: float | None, default: float) -> float:
     return default if value is None else value
 
 
+class Function(Body):
+    """A function that the model may call; ``parameters`` is the JSON Schema of its arguments."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class FunctionTool(Body):
+    """One of ``tools``."""
+
+    type: Literal["function"]
+    function: Function
+
+
+class FunctionName(Body):
+    """The function of a named ``tool_choice``."""
+
+    name: str
+
+
+class NamedTool(Body):
+    """``tool_choice`` that names a function."""
+
+    type: Literal["function"]
+    function: FunctionName
+
+
 class TextFormat(Body):
-    """``response_format`` as far as it is implemented: plain text."""
+    """``response_format``: plain text."""
 
     type: Literal["text"]
+
+
+class JsonObjectFormat(Body):
+    """``response_format``: any JSON object."""
+
+    type: Literal["json_object"]
+
+
+class NamedSchema(Body):
+    """A JSON Schema with a name."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+    description: str | None = None
+    schema_: dict[str, Any] = Field(default_factory=dict, alias="schema")
+    strict: bool | None = None
+
+
+class JsonSchemaFormat(Body):
+    """``response_format``: JSON of a schema; enforced whether ``strict`` or not."""
+
+    type: Literal["json_schema"]
+    json_schema: NamedSchema
+
+
+class StructuredOutputs(Body):
+    """``structured_outputs``, beyond OpenAI's API, named as vLLM names it: exactly one of its keys."""
+
+    regex: str | None = None
+    choice: Annotated[list[str], Field(min_length=1)] | None = None
+    grammar: str | None = None
+    json_: dict[str, Any] | str | None = Field(default=None, alias="json")
+    json_object: Literal[True] | None = None
+
+
+ToolChoice = Literal["none", "auto", "required"] | NamedTool
+ResponseFormat = Annotated[TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")]
+ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 
 
 class ChatRequest(Parameters):
@@ -100,7 +166,7 @@ class ChatRequest(Parameters):
 
     logprobs: Off = None
     top_logprobs: Literal[0] | None = None
-    tools: Annotated[list[Any], Field(max_length=0)] | None = None
+    tools: Annotated[list[FunctionTool], Field(max_length=0)] | None = None
     tool_choice: Literal["none", "auto"] | None = None
     parallel_tool_calls: bool | None = None
     response_format: TextFormat | None = None

@@ -6,21 +6,56 @@ from typing import Literal
 
 import msgspec
 
+StopReason = Literal["stop", "length", "tool_calls"]
+"""OpenAI's words for why an answer ended: "stop" for the model's own end or a stop string, "length" for a limit,
+"tool_calls" where it ended with calls."""
+
+
+class TokenLogprob(msgspec.Struct, frozen=True, gc=False):
+    """A token's text, its UTF-8 bytes (a token may be half a character) and its natural logarithm of probability."""
+
+    token: str
+    bytes: bytes
+    logprob: float
+
+
+class TextLogprobs(msgspec.Struct, frozen=True, gc=False):
+    """One generated token and the likeliest ones at its place, the likeliest first."""
+
+    chosen: TokenLogprob
+    top: tuple[TokenLogprob, ...]
+
 
 class TextDelta(msgspec.Struct, frozen=True, gc=False):
-    """New text of the answer; never empty."""
+    """New text of the answer; never empty unless it carries ``logprobs``, which are there only if asked for."""
+
+    text: str
+    logprobs: tuple[TextLogprobs, ...] = ()
+
+
+class ReasoningDelta(msgspec.Struct, frozen=True, gc=False):
+    """New text of what the model thinks before it answers; never empty."""
 
     text: str
 
 
-class Finished(msgspec.Struct, frozen=True, gc=False):
-    """The answer's end, the last event of it.
+class ToolCallDelta(msgspec.Struct, frozen=True, gc=False):
+    """A part of the ``index``-th tool call.
 
-    ``reason`` is OpenAI's word for why: "stop" for the model's own end or a stop string, "length" for a limit.
+    The first part of a call has its ``id`` and ``name`` and no arguments; each later one has a piece of
+    ``arguments``, whose pieces together are the text of one JSON object.
     """
 
-    reason: Literal["stop", "length"]
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
 
 
-Event = TextDelta | Finished
-"""Reasoning and tool calls will be further members."""
+class Finished(msgspec.Struct, frozen=True, gc=False):
+    """The answer's end, the last event of it."""
+
+    reason: StopReason
+
+
+Event = TextDelta | ReasoningDelta | ToolCallDelta | Finished

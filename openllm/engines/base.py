@@ -10,6 +10,21 @@ from typing import Literal, Protocol
 import msgspec
 
 FinishReason = Literal["stop", "length", "abort", "error"]
+GuideKind = Literal["json_schema", "json_object", "regex", "choice", "grammar"]
+Logprobs = list[tuple[int, float]]
+"""Of one place: token ids and their natural logarithms of probability; the chosen token first, then the likeliest
+ones, the likeliest first (the chosen one is among them again if it is one of them)."""
+
+
+class Guide(msgspec.Struct, frozen=True, array_like=True):
+    """What the whole answer must look like.
+
+    ``text`` is JSON text of the schema for "json_schema", a regular expression for "regex", a JSON list of texts
+    for "choice", a grammar in EBNF for "grammar", and empty for "json_object".
+    """
+
+    kind: GuideKind
+    text: str = ""
 
 
 class Sampling(msgspec.Struct, frozen=True, array_like=True):
@@ -18,6 +33,10 @@ class Sampling(msgspec.Struct, frozen=True, array_like=True):
     ``temperature`` 0 is greedy. ``top_k`` 0, ``top_p`` 1 and ``min_p`` 0 switch that filter off. ``stop_ids``
     end the answer and are not part of it; the end-of-sequence ids are among them unless the caller ignores
     them. No stop id is chosen before ``min_tokens``.
+
+    ``logprobs`` None gives none, 0 those of the chosen tokens, more also those of as many likeliest ones;
+    ``prompt_logprobs`` the same for the prompt's tokens. They are those of the model, before temperature and
+    filters. ``logit_bias`` are pairs of a token id and what is added to its logit.
     """
 
     max_tokens: int
@@ -31,14 +50,22 @@ class Sampling(msgspec.Struct, frozen=True, array_like=True):
     seed: int | None = None
     stop_ids: tuple[int, ...] = ()
     min_tokens: int = 0
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    guide: Guide | None = None
 
 
 class Generation(msgspec.Struct, frozen=True, array_like=True):
-    """One sequence to be generated: ``prompt`` are token ids, ``id`` is unique within the runner's life."""
+    """One sequence to be generated: ``prompt`` are token ids, ``id`` is unique within the runner's life.
+
+    ``adapter`` names a loaded LoRA adapter, "" is the model itself.
+    """
 
     id: int
     prompt: list[int]
     sampling: Sampling
+    adapter: str = ""
 
 
 class Delta(msgspec.Struct, frozen=True, array_like=True):
@@ -46,7 +73,9 @@ class Delta(msgspec.Struct, frozen=True, array_like=True):
 
     The stop id that ended a sequence is not among ``tokens``. ``cached`` counts prompt tokens that were found
     in the prefix cache, sent with the first delta. ``error`` goes with finish "error", ``kind``
-    is then the class in the error tree, if it is known.
+    is then the class in the error tree, if it is known. ``logprobs`` has an entry a token of ``tokens``, and
+    ``prompt_logprobs``, sent with the first delta, one for each token of the prompt but the first; both only if
+    asked for.
     """
 
     id: int
@@ -55,6 +84,8 @@ class Delta(msgspec.Struct, frozen=True, array_like=True):
     cached: int = 0
     error: str = ""
     kind: str = ""
+    logprobs: list[Logprobs] | None = None
+    prompt_logprobs: list[Logprobs] | None = None
 
 
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):

@@ -69,6 +69,7 @@ def test_a_seed_gives_the_same_answer_and_choices_differ(real: Served) -> None:
         )
         return [choice.message.content for choice in answer.choices]
 
+    sample()  # the prompt is in the prefix cache from here on: read back in 8 bit, it gives other roundings
     first = sample()
     assert len(set(first)) == 3
     assert sample() == first

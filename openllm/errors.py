@@ -8,7 +8,9 @@ OpenLLMError
 ├── RequestError               a request body that cannot be served                   400
 │   ├── UnsupportedParameter   a parameter we do not implement
 │   ├── ContextLengthExceeded  prompt + max_tokens do not fit the context
-│   └── ModelNotServed         the ``model`` field names another model                404
+│   ├── ModelNotServed         the ``model`` field names another model                404
+│   ├── NotFound               no stored object of that id                            404
+│   └── PreviousResponseNotFound   ``previous_response_id`` names no stored response  400
 ├── WeightsError               weights cannot be had or cannot be trusted    exit 3   502
 │   ├── GatedModel             the hub wants a licence accepted and a token           403
 │   ├── MissingRevision        the pinned revision is not on the hub                  404
@@ -86,6 +88,15 @@ class ContextLengthExceeded(RequestError):
 class ModelNotServed(RequestError):
     code = "model_not_found"
     status = 404
+
+
+class NotFound(RequestError):
+    code = "not_found"
+    status = 404
+
+
+class PreviousResponseNotFound(RequestError):
+    code = "previous_response_not_found"
 
 
 class WeightsError(OpenLLMError):

@@ -106,7 +106,7 @@ class Answer:
         limited = delta.finish == "length" and detokenizer.stopped is None
         reason: Literal["stop", "length"] = "length" if limited else "stop"
         events: list[ChoiceEvent] = [(index, TextDelta(text))] if text else []
-        events.append((index, Finished(reason)))
+        events.append((index, Finished(reason, detokenizer.stopped)))
         del self._open[delta.id]
         self._reader.read(events)
         if not self._open:

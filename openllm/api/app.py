@@ -13,7 +13,10 @@ from starlette.types import ASGIApp
 from openllm import __version__
 from openllm.api import completions, models, probes
 from openllm.api.error_body import error_response, from_http, from_validation
+from openllm.api.messages import routes as messages
+from openllm.api.messages.errors import AnthropicErrors
 from openllm.api.recorder import Recorder
+from openllm.api.responses import routes as responses
 from openllm.api.service import Service
 from openllm.errors import OpenLLMError
 
@@ -33,9 +36,10 @@ def create_app(service: Service) -> ASGIApp:
         },
     )
     app.state.service = service
-    for room in (completions, models, probes):
+    app.state.responses = responses.Responses()
+    for room in (completions, responses, messages, models, probes):
         app.include_router(room.router)
-    return Recorder(app, service.metrics)
+    return Recorder(AnthropicErrors(app), service.metrics)
 
 
 async def _on_openllm_error(_: Request, error: Exception) -> JSONResponse:
@@ -43,9 +47,15 @@ async def _on_openllm_error(_: Request, error: Exception) -> JSONResponse:
     return error_response(error)
 
 
-async def _on_validation_error(_: Request, error: Exception) -> JSONResponse:
+async def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    return error_response(from_validation(error))
+    return error_response(from_validation(error, _parameters(request)))
+
+
+def _parameters(request: Request) -> list[str]:
+    """The names that the body of the request's route may have."""
+    body = getattr(request.scope.get("route"), "body_field", None)
+    return list(getattr(body.field_info.annotation, "model_fields", ())) if body is not None else []
 
 
 async def _on_http_error(_: Request, error: Exception) -> JSONResponse:

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse
 
 from openllm.api.answer import Answer, Reader
 from openllm.api.chunks import ChunkWriter, Envelope
-from openllm.api.disconnect import ClientGoneError, while_connected
+from openllm.api.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, while_connected
 from openllm.api.event_stream import DONE, EventStream, comment
 from openllm.api.parameters import ChatRequest, CompletionRequest
 from openllm.api.readers import StreamReader, WholeReader
@@ -19,7 +19,6 @@ from openllm.api.served import Served
 from openllm.api.service import Service
 
 router = APIRouter()
-_CLIENT_CLOSED_REQUEST = 499  # nginx's number; nobody reads it
 _OPENING = {"delta": {"role": "assistant", "content": ""}}
 
 Submit = Callable[[Reader], Answer]
@@ -94,7 +93,7 @@ async def _whole(
             finally:
                 answer.abandon()
     except ClientGoneError:
-        return Response(status_code=_CLIENT_CLOSED_REQUEST)
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
     pairs = zip(reader.texts, reader.reasons, strict=True)
     choices = [choice_body(index, text, reason) for index, (text, reason) in enumerate(pairs)]
     return JSONResponse(envelope.body(choices, usage=answer.usage.body()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Collection
 from typing import Any
 
 from fastapi.exceptions import RequestValidationError
@@ -32,18 +33,19 @@ def error_response(error: OpenLLMError) -> JSONResponse:
     return JSONResponse(error_body(error), status_code=error.status, headers=headers)
 
 
-def from_validation(error: RequestValidationError) -> RequestError:
-    """The first thing that is wrong with a request body, named by its path."""
+def from_validation(error: RequestValidationError, known: Collection[str] = _KNOWN) -> RequestError:
+    """The first thing that is wrong with a request body, named by its path. ``known`` are the parameters that one
+    may have meant."""
     first = min(error.errors(), key=_importance)
     kind = first["type"]
-    path = _path(first["loc"])
+    path = _path(first["loc"], error.body, kind)
     if kind == "json_invalid":
         return RequestError(f"The body is not valid JSON: {first.get('ctx', {}).get('error', first['msg'])}.")
     if not path:
         hint = "Send it with Content-Type: application/json."
         return RequestError("The body must be a JSON object.", hint=hint)
     if kind == "extra_forbidden":
-        near = difflib.get_close_matches(path, _KNOWN, n=1)
+        near = difflib.get_close_matches(path, known, n=1)
         hint = f"Did you mean {near[0]!r}?" if near else "Leave it out."
         return UnsupportedParameter(f"The parameter {path!r} is not supported.", hint=hint, param=path)
     if kind == "missing":
@@ -79,14 +81,25 @@ def _importance(problem: dict[str, Any]) -> tuple[bool, int]:
     return problem["type"] != "extra_forbidden", -len(problem["loc"])
 
 
-def _path(location: tuple[int | str, ...]) -> str:
-    """``("body", "stop", "list[str]", 0)`` -> ``stop.0``: without the names of union members."""
-    parts = [str(part) for part in location if part != "body"]
-    named = [part for part in parts[1:] if part.isidentifier() or part.isdigit()]
-    return ".".join([*parts[:1], *(part for part in named if part not in _UNION_MEMBERS)])
-
-
-_UNION_MEMBERS = frozenset(("str", "int", "StreamOptions", "TextFormat", "constrained"))
+def _path(location: tuple[int | str, ...], body: object, kind: str) -> str:
+    """``("body", "stop", "list[str]", 0)`` -> ``stop.0``: only what leads through ``body``, so without the names of
+    union members. What is missing is not there, but has its name."""
+    steps = location[1:] if location[:1] in (("body",), ("query",), ("path",)) else location
+    if not isinstance(body, dict):
+        return ".".join(map(str, steps))
+    parts = []
+    value: Any = body
+    for place, step in enumerate(steps):
+        if isinstance(value, dict):
+            there = step in value
+        else:
+            there = isinstance(value, list) and isinstance(step, int) and step < len(value)
+        if there:
+            value = value[step]
+        elif kind != "missing" or place < len(steps) - 1:
+            continue
+        parts.append(str(step))
+    return ".".join(parts)
 
 
 def from_http(error: HTTPException) -> JSONResponse:

@@ -43,14 +43,18 @@ class EventStream(Response):
     """Sends what ``produce`` writes. An error after the first bytes becomes an error event and the end.
 
     ``produce`` is cancelled when the client goes. ``write`` is a plain function: a token goes from the engine's
-    message to the socket in one call, without waking a task. ``quiet`` is set to False by each write.
+    message to the socket in one call, without waking a task. ``quiet`` is set to False by each write; ``alive`` makes
+    the bytes that show a quiet stream to live, out of what the engine does.
     """
 
-    def __init__(self, produce: Callable[[EventStream], Awaitable[None]]) -> None:
+    def __init__(
+        self, produce: Callable[[EventStream], Awaitable[None]], alive: Callable[[str], bytes] = comment
+    ) -> None:
         self.status_code = 200
         self.background = None
         self.body = b""
         self.quiet = False
+        self.alive = alive
         self._produce = produce
         self._send: Send | None = None
         self._start: Send | None = None
@@ -67,6 +71,11 @@ class EventStream(Response):
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
+
+    @property
+    def begun(self) -> bool:
+        """Have the headers gone out? An error has its HTTP status until then."""
+        return self._start is None
 
     def write(self, chunk: bytes) -> None:
         """Send bytes now, or behind those that a slow client has not read yet. Does not block."""
@@ -87,7 +96,7 @@ class EventStream(Response):
         try:
             await self._produce(self)
         except Exception as error:
-            told = _told(error)
+            told = told_error(error)
             if self._start is not None:
                 await error_response(told)(scope, receive, send)
                 return
@@ -137,7 +146,8 @@ class _Rest:
             return
 
 
-def _told(error: Exception) -> OpenLLMError:
+def told_error(error: Exception) -> OpenLLMError:
+    """What the client is told of an error; one that is not meant for clients goes to the log."""
     if isinstance(error, OpenLLMError):
         return error
     _log.error("a stream failed", exc_info=error)

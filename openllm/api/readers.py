@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Protocol
 
-from openllm.api.answer import ChoiceEvent
-from openllm.api.chunks import ChunkWriter
+from openllm.api.answer import ChoiceEvent, Reader
 from openllm.api.event_stream import EventStream
 from openllm.chat.events import Finished, TextDelta
 from openllm.errors import OpenLLMError
 
 
-class _Waiting:
+class Writer(Protocol):
+    """Makes the bytes of a stream out of events."""
+
+    def write(self, events: list[ChoiceEvent]) -> bytes:
+        """What the client gets for a batch of events."""
+
+
+class Reading(Reader, Protocol):
+    """A reader that can be waited for."""
+
+    async def complete(self) -> None:
+        """Wait for the end. Raises the error that it ended with."""
+
+
+class EndWaiter:
     """The end of an answer, as something to wait for."""
 
     def __init__(self) -> None:
@@ -30,10 +44,10 @@ class _Waiting:
         await self._done
 
 
-class StreamReader(_Waiting):
+class StreamReader(EndWaiter):
     """Writes each event to a stream as it comes."""
 
-    def __init__(self, stream: EventStream, writer: ChunkWriter) -> None:
+    def __init__(self, stream: EventStream, writer: Writer) -> None:
         super().__init__()
         self._write = stream.write
         self._chunks = writer.write
@@ -42,7 +56,7 @@ class StreamReader(_Waiting):
         self._write(self._chunks(events))
 
 
-class WholeReader(_Waiting):
+class WholeReader(EndWaiter):
     """Keeps the text and the end of each of ``count`` choices."""
 
     def __init__(self, count: int) -> None:

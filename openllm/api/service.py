@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from openllm.api.answer import Answer, Choice, Reader
-from openllm.api.event_stream import EventStream, comment
+from openllm.api.event_stream import EventStream
 from openllm.api.metrics import Metrics
 from openllm.api.parameters import ChatRequest, CompletionRequest, Parameters
 from openllm.api.prompter import Prompter
@@ -43,7 +43,7 @@ class Service:
             await asyncio.sleep(KEEP_ALIVE_SECONDS)
             for stream in self._streams:
                 if stream.quiet:
-                    stream.write(comment(self.keeper.doing))
+                    stream.write(stream.alive(self.keeper.doing))
                 stream.quiet = True
 
     @contextmanager
@@ -82,8 +82,11 @@ class Service:
 
     def chat(self, request: ChatRequest, reader: Reader) -> Answer:
         """Submit a conversation. Needs the prompter. Raises ``RequestError``."""
-        prompt = self.prompter.result().chat_prompt(request.messages)
-        return self._submit(request, [prompt], request.answer_tokens(), reader)
+        return self._submit(request, [self.chat_prompt(request)], request.answer_tokens(), reader)
+
+    def chat_prompt(self, request: ChatRequest) -> list[int]:
+        """The prompt of a conversation, in token ids. Needs the prompter. Raises ``RequestError``."""
+        return self.prompter.result().chat_prompt(request.messages)
 
     def complete(self, request: CompletionRequest, reader: Reader) -> Answer:
         """Submit bare prompts: the choices of the first, then of the second. Raises ``RequestError``."""

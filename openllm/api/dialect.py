@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from openllm.api.answer import Answer, ChoiceEvent, Usage
 from openllm.api.error_body import from_validation
+from openllm.api.event_stream import EventStream
 from openllm.api.parameters import ChatRequest
 from openllm.api.pieces import Pieces
 from openllm.api.readers import EndWaiter, Reading
@@ -66,9 +67,9 @@ class Translation:
         self,
         service: Service,
         reader: Reading,
+        submitted: Callable[[Usage], None] = lambda _: None,
         *,
         fit: bool = False,
-        submitted: Callable[[Usage], None] | None = None,
     ) -> Usage:
         """Submit, and wait for the end; ``fit`` asks for less where the context leaves less than was asked for.
 
@@ -79,8 +80,7 @@ class Translation:
             await service.until_prompter()
             answer = self._submit(service, reader, fit=fit)
             try:
-                if submitted is not None:
-                    submitted(answer.usage)
+                submitted(answer.usage)
                 await reader.complete()
             finally:
                 answer.abandon()
@@ -106,6 +106,12 @@ class Translation:
             if not fit or error.param != "max_tokens":
                 raise
         return service.chat(self.chat.model_copy(update={"max_completion_tokens": None}), reader)
+
+
+def tell_held(service: Service, stream: EventStream) -> None:
+    """Show a stream to live whose request waits for the engine."""
+    if not service.keeper.ready:
+        stream.write(stream.alive(service.keeper.doing))
 
 
 class PieceReader(EndWaiter):

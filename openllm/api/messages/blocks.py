@@ -49,12 +49,6 @@ def chat_messages(system: Sequence[str], turns: Sequence[Turn], names: FieldName
             if not _merge(messages, message):
                 messages.append(message)
             names.add(f"messages[{len(messages) - 1}]", where)
-    if turns[-1][0] == "assistant":
-        raise RequestError(
-            "The conversation ends with the assistant; going on from a text of its is not supported.",
-            hint="End with a message of the user.",
-            param=f"messages[{len(turns) - 1}]",
-        )
     for message in messages:
         if isinstance(message["content"], list):
             message["content"] = _joined(message["content"])

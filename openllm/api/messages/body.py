@@ -31,7 +31,7 @@ class MessageBody(msgspec.Struct, frozen=True):
 
     def begun(self, usage: Usage) -> Body:
         """The message before its first block."""
-        return self._body([], {"stop_reason": None, "stop_sequence": None}, usage)
+        return self._body([], _ending(None), usage)
 
     def finished(self, answer: Pieces, usage: Usage) -> Body:
         """The whole message."""
@@ -42,11 +42,11 @@ class MessageBody(msgspec.Struct, frozen=True):
         """Why it ended."""
         finished = answer.finished or Finished("stop")
         if finished.stopped is not None:
-            return {"stop_reason": "stop_sequence", "stop_sequence": finished.stopped}
+            return _ending("stop_sequence", finished.stopped)
         reason = _REASONS[finished.reason]
         if finished.reason == "length" and usage.completion_tokens < self.max_tokens:
             reason = "model_context_window_exceeded"
-        return {"stop_reason": reason, "stop_sequence": None}
+        return _ending(reason)
 
     def _body(self, content: list[Body], ending: Body, usage: Usage) -> Body:
         about = {"id": self.id, "type": "message", "role": "assistant", "model": self.model}
@@ -54,6 +54,10 @@ class MessageBody(msgspec.Struct, frozen=True):
 
 
 _REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
+
+
+def _ending(reason: str | None, sequence: str | None = None) -> Body:
+    return {"stop_reason": reason, "stop_sequence": sequence, "stop_details": None}
 
 
 def usage_body(usage: Usage) -> Body:

@@ -39,10 +39,6 @@ class MessageWriter:
         self._begun = False
         self._head = b""  # before the text of the open block's deltas
 
-    def submitted(self, usage: Usage) -> None:
-        """Take the usage of the answer."""
-        self.usage = usage
-
     def write(self, events: Iterable[ChoiceEvent]) -> bytes:
         """What a batch of an answer's events brings, one after the other."""
         parts = [] if self._begun else [self._start()]

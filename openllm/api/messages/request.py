@@ -173,12 +173,16 @@ class MessageInput(Body):
 
     def _options(self, names: FieldNames) -> dict[str, Any]:
         """Chat's fields besides the messages, only those that were given."""
+        last = len(self.messages) - 1
+        names.add("continue_final_message", f"messages[{last}]")
         thinks = self.thinking
         values: dict[str, Any] = {"reasoning_effort": self._effort()}
         if isinstance(thinks, ThinkingOff):
             values["reasoning_effort"] = "none"
         elif isinstance(thinks, ThinkingOn) and self._effort() is None:
             values["reasoning_effort"] = "medium"
+        if self.messages[last].role == "assistant":
+            values["continue_final_message"] = True
         if self.tools:
             values["tools"] = [tool.chat() for tool in self.tools]
             for index in range(len(self.tools)):

@@ -8,7 +8,8 @@ import msgspec
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from openllm.api.dialect import PieceReader, Translation
+from openllm.api.answer import Usage
+from openllm.api.dialect import PieceReader, Translation, tell_held
 from openllm.api.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, while_connected
 from openllm.api.event_stream import EventStream, told_error
 from openllm.api.messages.body import MessageBody
@@ -60,10 +61,14 @@ def _stream(service: Service, translation: Translation, message: MessageBody) ->
     writer = MessageWriter(message)
 
     async def produce(stream: EventStream) -> None:
+        def submitted(usage: Usage) -> None:
+            writer.usage = usage
+            tell_held(service, stream)
+
         with service.keeping_alive(stream):
             reader = StreamReader(stream, writer)
             try:
-                await translation.answer(service, reader, fit=True, submitted=writer.submitted)
+                await translation.answer(service, reader, submitted, fit=True)
             except Exception as error:
                 if not stream.begun:
                     raise

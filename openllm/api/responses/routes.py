@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
 from openllm.api.caller import CALLER
-from openllm.api.dialect import PieceReader, Translation
+from openllm.api.dialect import PieceReader, Translation, tell_held
 from openllm.api.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, while_connected
 from openllm.api.event_stream import EventStream, told_error
 from openllm.api.readers import StreamReader
@@ -177,9 +177,12 @@ def _stream(creation: _Creation) -> EventStream:
     writer = EventWriter(creation.response)
 
     async def produce(stream: EventStream) -> None:
-        with creation.service.keeping_alive(stream):
+        service, reader = creation.service, StreamReader(stream, writer)
+        with service.keeping_alive(stream):
             try:
-                usage = await creation.translation.answer(creation.service, StreamReader(stream, writer))
+                usage = await creation.translation.answer(
+                    service, reader, lambda _: tell_held(service, stream)
+                )
             except Exception as error:
                 if not stream.begun:
                     raise

@@ -17,8 +17,9 @@ from openllm.api.parameters import ChatRequest, CompletionRequest
 from openllm.api.readers import StreamReader, WholeReader
 from openllm.api.served import Served
 from openllm.api.service import Service
+from openllm.api.strict_json import StrictJsonRoute
 
-router = APIRouter()
+router = APIRouter(route_class=StrictJsonRoute)
 _OPENING = {"delta": {"role": "assistant", "content": ""}}
 
 Submit = Callable[[Reader], Answer]

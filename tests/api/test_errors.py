@@ -84,6 +84,14 @@ def test_a_body_that_is_no_json_object_is_refused(http: httpx.Client, body: byte
     assert answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/v1/messages"])
+@pytest.mark.parametrize("text", [b'"\\ud800"', b'"\xff"', b"NaN", b"1e999", b"[" * 100_000])
+def test_a_body_that_is_almost_json_is_refused(http: httpx.Client, path: str, text: bytes) -> None:
+    body = b'{"model": "smollm2", "max_tokens": 3, "messages": [], "input": %s}' % text
+    answer = http.post(path, content=body, headers={"content-type": "application/json"})
+    assert (answer.status_code, "JSON" in answer.json()["error"]["message"]) == (400, True)
+
+
 def test_an_unknown_path_and_a_wrong_method_have_openais_form(http: httpx.Client) -> None:
     assert refuse(http, "/v1/nothing", {})["status"] == 404
     answer = http.get("/v1/completions")

@@ -18,8 +18,9 @@ from openllm.api.messages.request import CountTokensRequest, MessageRequest
 from openllm.api.readers import StreamReader
 from openllm.api.served import Served
 from openllm.api.service import Service
+from openllm.api.strict_json import StrictJsonRoute
 
-router = APIRouter(prefix="/v1/messages", tags=["Anthropic"])
+router = APIRouter(route_class=StrictJsonRoute, prefix="/v1/messages", tags=["Anthropic"])
 
 
 @router.post("", summary="Answer a conversation")

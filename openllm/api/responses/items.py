@@ -80,6 +80,9 @@ def _output_item(item: Mapping[str, Any], where: str) -> Item:
 
 def _reasoning_item(item: Mapping[str, Any], where: str) -> Item:
     texts = []
+    for key in ("content", "summary"):
+        if not isinstance(item.get(key) or [], list):
+            raise _wrong(f"{where}.{key}", "must be a list of parts")
     for index, part in enumerate(item.get("content") or ()):
         here = f"{where}.content[{index}]"
         if not isinstance(part, Mapping) or part.get("type") != "reasoning_text":

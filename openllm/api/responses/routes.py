@@ -23,9 +23,10 @@ from openllm.api.responses.request import InputTokensRequest, ResponseInput, Res
 from openllm.api.responses.store import Store, Stored, check_size
 from openllm.api.served import Served
 from openllm.api.service import Service
+from openllm.api.strict_json import StrictJsonRoute
 from openllm.errors import PreviousResponseNotFound, RequestError
 
-router = APIRouter(prefix="/v1/responses", tags=["OpenAI"])
+router = APIRouter(route_class=StrictJsonRoute, prefix="/v1/responses", tags=["OpenAI"])
 
 
 class Responses:
@@ -101,7 +102,11 @@ async def count_input_tokens(
 
 @router.get("/{response_id}", summary="Fetch a stored response, or follow one that runs in the background")
 async def get_response(
-    response_id: str, service: Served, responses: Kept, stream: bool = False, starting_after: int = -1
+    response_id: str,
+    service: Served,
+    responses: Kept,
+    stream: bool = False,
+    starting_after: Annotated[int, Query(ge=-1)] = -1,
 ) -> Response:
     stored = responses.store.get(CALLER.get().name, response_id)
     if not stream:

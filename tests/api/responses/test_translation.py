@@ -96,6 +96,7 @@ def test_stored_items_have_an_id_a_type_and_parts() -> None:
         ({"type": "function_call_output", "call_id": "c", "output": 3}, "input[0].output"),
         ({"type": "reasoning", "summary": [], "encrypted_content": "gAAA"}, "input[0].encrypted_content"),
         ({"type": "reasoning", "content": [{"type": "text", "text": "x"}]}, "input[0].content[0]"),
+        ({"type": "reasoning", "content": 3}, "input[0].content"),
         ({"type": 3}, "input[0].type"),
     ],
 )

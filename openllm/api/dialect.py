@@ -94,7 +94,7 @@ class Translation:
         service.check_name(self.chat.model)
         try:
             await service.until_prompter()
-            return len(service.chat_prompt(self.chat))
+            return service.prompt_tokens(self.chat)
         except RequestError as error:
             self.names.rename(error)
             raise

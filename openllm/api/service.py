@@ -82,17 +82,18 @@ class Service:
 
     def chat(self, request: ChatRequest, reader: Reader) -> Answer:
         """Submit a conversation. Needs the prompter. Raises ``RequestError``."""
-        return self._submit(request, [self.chat_prompt(request)], request.answer_tokens(), reader)
-
-    def chat_prompt(self, request: ChatRequest) -> list[int]:
-        """The prompt of a conversation, in token ids. Needs the prompter. Raises ``RequestError``."""
-        return self.prompter.result().chat_prompt(request.messages)
+        prompt = self.prompter.result().chat_prompt(request.messages)
+        return self._submit(request, [prompt], request.answer_tokens(), reader)
 
     def complete(self, request: CompletionRequest, reader: Reader) -> Answer:
         """Submit bare prompts: the choices of the first, then of the second. Raises ``RequestError``."""
         prompter = self.prompter.result()
         prompts = [prompter.text_prompt(prompt) for prompt in request.prompts()]
         return self._submit(request, prompts, request.answer_tokens(), reader)
+
+    def prompt_tokens(self, request: ChatRequest) -> int:
+        """How long the prompt of a conversation is. Needs the prompter. Raises ``RequestError``."""
+        return len(self.prompter.result().chat_prompt(request.messages))
 
     def _submit(
         self, request: Parameters, prompts: list[list[int]], asked: int | None, reader: Reader

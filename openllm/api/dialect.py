@@ -33,12 +33,21 @@ class FieldNames:
         self._names[chat] = own
 
     def rename(self, error: OpenLLMError) -> None:
-        """Change an error's param, and the param in its message, to the caller's name for it."""
+        """Change an error's param, and the param in its message and hint, to the caller's name for it."""
         if error.param is None:
             return
         own = self.own(error.param)
         error.message = error.message.replace(error.param, own, 1)
+        error.hint = error.hint and error.hint.replace(error.param, own, 1)
         error.param = own
+
+    def add_tool(self, index: int, own: int, schema: str) -> None:
+        """Chat's tool number ``index`` was made from number ``own``, which has no ``function`` around its fields, and
+        calls its parameters ``schema``."""
+        for chat, mine in ((f"tools.{index}", f"tools.{own}"), (f"tools[{index}]", f"tools[{own}]")):
+            self.add(chat, mine)
+            self.add(f"{chat}.function", mine)
+            self.add(f"{chat}.function.parameters", f"{mine}.{schema}")
 
     def own(self, path: str) -> str:
         """The caller's path for a chat request's."""

@@ -186,8 +186,7 @@ class MessageInput(Body):
         if self.tools:
             values["tools"] = [tool.chat() for tool in self.tools]
             for index in range(len(self.tools)):
-                names.add(f"tools.{index}.function", f"tools.{index}")
-                names.add(f"tools.{index}.function.parameters", f"tools.{index}.input_schema")
+                names.add_tool(index, index, "input_schema")
         values.update(self._choice())
         if self.output_config and self.output_config.format:
             schema = {"name": "output", "schema": self.output_config.format.schema_, "strict": True}

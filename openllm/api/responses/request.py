@@ -160,8 +160,7 @@ class ResponseInput(Body):
         if tools:
             values["tools"] = [tool.chat() for _, tool in tools]
             for place, (index, _) in enumerate(tools):
-                names.add(f"tools.{place}", f"tools.{index}")
-                names.add(f"tools.{place}.function", f"tools.{index}")
+                names.add_tool(place, index, "parameters")
         if isinstance(choice, NamedFunction):
             choice_value: object = {"type": "function", "function": {"name": choice.name}}
         else:

@@ -119,6 +119,20 @@ def test_errors_of_chat_are_named_as_the_caller_knows_them() -> None:
     assert names.own("max_completion_tokens") == "max_tokens"
 
 
+def test_errors_of_tools_are_named_without_a_function() -> None:
+    names = FieldNames({})
+    names.add_tool(0, 2, "input_schema")
+    error = RequestError(
+        "tools[0].function.parameters is wrong.",
+        hint="Correct tools[0].function.parameters.",
+        param="tools[0].function.parameters",
+    )
+    names.rename(error)
+    assert error.message == "tools[2].input_schema is wrong."
+    assert (error.hint, error.param) == ("Correct tools[2].input_schema.", "tools[2].input_schema")
+    assert names.own("tools.0.function.name") == "tools.2.name"
+
+
 def test_a_budget_beyond_the_answer_is_refused() -> None:
     with pytest.raises(RequestError) as caught:
         request(thinking={"type": "enabled", "budget_tokens": 1024}).translate()

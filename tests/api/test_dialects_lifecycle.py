@@ -112,6 +112,19 @@ def test_an_engine_that_ends_fails_what_was_streaming(slow: Served) -> None:
     slow.until_ready()
 
 
+def test_a_server_that_stops_does_not_wait_for_the_background() -> None:
+    with serving(MODEL, "--backend", "echo", "--engine-option", "delay=0.02") as server:
+        server.until_ready()
+        server.client.responses.create(**RESPONSE, background=True)
+        while not server.metric("openllm_sequences_running"):
+            time.sleep(0.05)
+        begun = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - begun < 10
+        assert "Traceback" not in server.log
+        assert "never retrieved" not in server.log
+
+
 def test_streams_that_wait_for_the_engine_are_kept_alive_and_answered() -> None:
     with serving(MODEL, "--backend", "echo", "--engine-option", "load=6") as server, server.http() as http:
         background = server.client.responses.create(model=MODEL, input="Hi", background=True)

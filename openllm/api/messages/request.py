@@ -145,9 +145,9 @@ class MessageInput(Body):
     """What decides the prompt."""
 
     model: str = Field(description="A name of the served model, as in /v1/models.")
-    messages: Annotated[list[Turn], Field(min_length=1)]
+    messages: Annotated[list[Turn], Field(min_length=1, fail_fast=True)]
     system: str | list[TextBlock] | None = None
-    tools: list[ClientTool] | None = None
+    tools: Annotated[list[ClientTool], Field(fail_fast=True)] | None = None
     tool_choice: Annotated[AnyChoice | NamedChoice | NoChoice, Field(discriminator="type")] | None = None
     thinking: Annotated[ThinkingOn | ThinkingOff | ThinkingAdaptive, Field(discriminator="type")] | None = (
         None

@@ -125,12 +125,12 @@ class ResponseInput(Body):
     """What decides the prompt."""
 
     model: str = Field(description="A name of the served model, as in /v1/models.")
-    input: str | Annotated[list[dict[str, Any]], Field(min_length=1)] = Field(
+    input: str | Annotated[list[dict[str, Any]], Field(min_length=1, fail_fast=True)] = Field(
         description="A text, or items: messages, function calls and their outputs, reasoning."
     )
     instructions: str | None = Field(default=None, description="Goes first; not kept for the next response.")
     previous_response_id: str | None = Field(default=None, description="Go on from a stored response.")
-    tools: list[ResponseFunction] | None = None
+    tools: Annotated[list[ResponseFunction], Field(fail_fast=True)] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedFunction | AllowedFunctions | None = None
     parallel_tool_calls: bool | None = None
     reasoning: ReasoningOptions | None = None

@@ -109,9 +109,9 @@ def _parts(content: object, where: str, kind: str) -> list[Item]:
 
 
 def _part(part: object, where: str) -> Item:
-    if not isinstance(part, Mapping):
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    if not isinstance(part, Mapping) or not isinstance(kind, str):
         raise _wrong(where, "must be an object with a type")
-    kind = part.get("type")
     if kind in _TEXT_PARTS:
         return _text_part(kind, _text(part, _TEXT_PARTS[kind], where))
     if kind == "input_image" and part.get("file_id") is None:

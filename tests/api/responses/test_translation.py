@@ -98,6 +98,7 @@ def test_stored_items_have_an_id_a_type_and_parts() -> None:
         ({"type": "reasoning", "content": [{"type": "text", "text": "x"}]}, "input[0].content[0]"),
         ({"type": "reasoning", "content": 3}, "input[0].content"),
         ({"type": 3}, "input[0].type"),
+        ({"role": "user", "content": [{"type": []}]}, "input[0].content[0]"),
     ],
 )
 def test_an_item_that_cannot_be_served_is_named(item: dict[str, Any], param: str) -> None:

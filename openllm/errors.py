@@ -9,8 +9,8 @@ OpenLLMError
 │   ├── UnsupportedParameter   a parameter we do not implement
 │   ├── ContextLengthExceeded  prompt + max_tokens do not fit the context
 │   ├── ModelNotServed         the ``model`` field names another model                404
-│   ├── NotFound               no stored object of that id                            404
-│   └── PreviousResponseNotFound   ``previous_response_id`` names no stored response  400
+│   ├── ObjectNotFound         no stored object of that id                            404
+│   └── PreviousResponseNotFound   ``previous_response_id`` names no stored response
 ├── WeightsError               weights cannot be had or cannot be trusted    exit 3   502
 │   ├── GatedModel             the hub wants a licence accepted and a token           403
 │   ├── MissingRevision        the pinned revision is not on the hub                  404
@@ -90,7 +90,7 @@ class ModelNotServed(RequestError):
     status = 404
 
 
-class NotFound(RequestError):
+class ObjectNotFound(RequestError):
     code = "not_found"
     status = 404
 

@@ -15,7 +15,7 @@ import msgspec
 from openllm.api.responses.body import Body, Status, encoded
 from openllm.api.responses.items import Item
 from openllm.api.responses.log import EventLog
-from openllm.errors import NotFound, RequestError
+from openllm.errors import ObjectNotFound, RequestError
 
 MAX_RESPONSES = 10_000
 MAX_BYTES = 256 << 20
@@ -108,10 +108,10 @@ class Store:
         return None if shelf is None else shelf.find(response_id)
 
     def get(self, caller: str, response_id: str) -> Stored:
-        """The caller's response of that id. Raises ``NotFound``."""
+        """The caller's response of that id. Raises ``ObjectNotFound``."""
         stored = self.find(caller, response_id)
         if stored is None:
-            raise NotFound(
+            raise ObjectNotFound(
                 f"There is no response with the id {response_id!r}.",
                 hint="It was not stored, or has been deleted or evicted.",
                 param="response_id",

@@ -20,7 +20,7 @@ from openllm.errors import Overloaded
 from tests.api.happenings import ANSWER, answers, batches
 from tests.api.sse import events as read
 
-USAGE = Usage(prompt_tokens=9, completion_tokens=20, cached_tokens=4)
+USAGE = Usage(prompt_tokens=9, completion_tokens=20, cached_tokens=4, reasoning_tokens=6)
 BODY = MessageBody("msg_abc", "m", 20)
 EVENT: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
 
@@ -84,6 +84,8 @@ def test_a_whole_message_is_one_of_anthropics() -> None:
     assert message.content[0].to_dict()["signature"] == UNSIGNED
     assert message.content[2].to_dict()["input"] == {"city": "Paris"}
     assert (message.stop_reason, message.stop_sequence) == ("tool_use", None)
+    assert message.usage.output_tokens_details is not None
+    assert message.usage.output_tokens_details.thinking_tokens == 6
     assert (message.usage.input_tokens, message.usage.cache_read_input_tokens) == (5, 4)
 
 

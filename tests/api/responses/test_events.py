@@ -21,7 +21,7 @@ from openllm.errors import RunnerDied
 from tests.api.happenings import ANSWER, answers, batches
 from tests.api.sse import events as read
 
-USAGE = Usage(prompt_tokens=9, completion_tokens=20, cached_tokens=4)
+USAGE = Usage(prompt_tokens=9, completion_tokens=20, cached_tokens=4, reasoning_tokens=6)
 NOW = 1_700_000_000
 EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 
@@ -117,6 +117,7 @@ def test_a_whole_response_is_one_of_openais() -> None:
     assert [item.type for item in parsed.output] == ["reasoning", "message", "function_call", "function_call"]
     assert parsed.usage is not None
     assert (parsed.usage.input_tokens, parsed.usage.total_tokens) == (9, 29)
+    assert parsed.usage.output_tokens_details.reasoning_tokens == 6
     assert parsed.completed_at == NOW
 
 

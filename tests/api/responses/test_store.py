@@ -9,7 +9,7 @@ import pytest
 
 from openllm.api.responses.log import EventLog
 from openllm.api.responses.store import MAX_INPUT_BYTES, Store, Stored, check_size
-from openllm.errors import NotFound, RequestError
+from openllm.errors import ObjectNotFound, RequestError
 
 
 class Clock:
@@ -56,7 +56,7 @@ def test_nobody_sees_what_others_stored() -> None:
     store = Store()
     store.put(stored("a", "one"))
     assert store.find("two", "a") is None
-    with pytest.raises(NotFound):
+    with pytest.raises(ObjectNotFound):
         store.get("two", "a")
     assert store.get("one", "a").id == "a"
 

@@ -61,12 +61,14 @@ class Answer:
     ``abandon`` must be called when nobody will read on; it is harmless after the end.
     """
 
-    def __init__(self, desk: Desk, choices: list[Choice], prompt_tokens: int, reader: Reader) -> None:
+    def __init__(
+        self, desk: Desk, choices: list[Choice], prompt_tokens: int, reader: Reader, *, adapter: str = ""
+    ) -> None:
         self.usage = Usage(prompt_tokens)
         self._desk = desk
         self._reader = reader
         pairs = [(choice.prompt, choice.sampling) for choice in choices]
-        self._submission = desk.submit(pairs, self._receive)
+        self._submission = desk.submit(pairs, self._receive, adapter=adapter)
         self._open = {
             generation.id: (index, choice.detokenizer)
             for index, (generation, choice) in enumerate(

@@ -13,11 +13,13 @@ import msgspec
 import uvicorn
 import uvloop
 
+from openllm.api.adapter_loader import AdapterLoader
 from openllm.api.app import create_app
 from openllm.api.metrics import Metrics
 from openllm.api.prompter import Prompter
 from openllm.api.service import Service
 from openllm.chat.tokenizer import load_tokenizer
+from openllm.fleet.adapters import Served
 from openllm.fleet.keeper import Keeper
 from openllm.fleet.port import BACKLOG
 from openllm.fleet.spawn import Spawned
@@ -65,8 +67,17 @@ async def _serve(
 ) -> None:
     plan = supply.plan
     metrics = Metrics()
-    keeper = Keeper(supply, metrics, early=early, stall_seconds=options.stall_seconds, tell=tell)
+    keeper = Keeper(
+        supply,
+        metrics,
+        early=early,
+        stall_seconds=options.stall_seconds,
+        tell=tell,
+        adapters=[Served(each.name, each.reference) for each in plan.adapters],
+    )
     service = Service(options.names, keeper, metrics, context=plan.context, most_open=options.most_open)
+    if plan.adapter_loading:
+        service.adapter_loader = AdapterLoader(keeper, supply, options.names)
     supply.on_weights = _PrompterLoader(service, plan, supply.cache)
     server = _Server(service, options, tell)
     keeper.start()

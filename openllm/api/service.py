@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from openllm.api.adapter_loader import AdapterLoader
 from openllm.api.answer import Answer, Choice, Reader
 from openllm.api.event_stream import EventStream, comment
 from openllm.api.metrics import Metrics
@@ -21,8 +22,9 @@ KEEP_ALIVE_SECONDS = 4.5
 
 
 class Service:
-    """``names`` are what the ``model`` field may say, the first one is shown; ``context`` is in tokens;
-    ``most_open`` bounds the sequences that are held, queued and running together."""
+    """``names`` are what the ``model`` field may say for the model itself, the first one is shown; ``context`` is in
+    tokens; ``most_open`` bounds the sequences that are held, queued and running together. ``adapter_loader`` is None
+    unless clients may load LoRA adapters."""
 
     def __init__(
         self, names: tuple[str, ...], keeper: Keeper, metrics: Metrics, *, context: int, most_open: int
@@ -33,6 +35,7 @@ class Service:
         self.metrics = metrics
         self.created = int(time.time())
         self.draining = False
+        self.adapter_loader: AdapterLoader | None = None
         self.prompter: asyncio.Future[Prompter] = asyncio.get_running_loop().create_future()
         self._most_open = most_open
         self._streams: set[EventStream] = set()
@@ -66,7 +69,7 @@ class Service:
 
     def check_name(self, name: str) -> None:
         """Raise ``ModelNotServed`` for a name that is not one of the model's."""
-        if name not in self.names:
+        if name not in self.names and name not in self.keeper.adapters:
             raise ModelNotServed(
                 f"The model {name!r} is not served here.", hint=f"Use {self.names[0]!r}.", param="model"
             )
@@ -105,4 +108,7 @@ class Service:
                 choices.append(Choice(prompt, sampling, prompter.detokenizer(prompt, stops)))
         prompt_tokens = sum(map(len, prompts))
         self.metrics.prompt_tokens += prompt_tokens
-        return Answer(self.keeper.desk, choices, prompt_tokens, reader)
+        # Asked again: what had to wait for the weights may find its adapter unloaded.
+        self.check_name(request.model)
+        adapter = "" if request.model in self.names else request.model
+        return Answer(self.keeper.desk, choices, prompt_tokens, reader, adapter=adapter)

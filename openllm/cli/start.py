@@ -59,9 +59,9 @@ def start(
         settings = options.settings()
         plan = resolve(model, options.overrides(), settings)
         supply = _supply(plan, settings, engine_options)
-        weights = supply.here()
-        if weights is not None:
-            early.load(supply.config(weights))
+        weights, adapters = supply.here(), supply.adapters_here()
+        if weights is not None and adapters is not None:
+            early.load(supply.config(weights, adapters))
     except BaseException:
         early.child.kill()
         raise
@@ -117,7 +117,8 @@ def _spawn_early(options: PlanOptions) -> Spawned:
     imports the HTTP server. If the plan chooses another, that one is imported when it is told."""
     from openllm.fleet.spawn import spawn
 
-    likely = options.backend or ("vllm" if shutil.which("nvidia-smi") else "openvino")
+    on_vllm = options.adapter or options.allow_adapter_loading or shutil.which("nvidia-smi")
+    likely = options.backend or ("vllm" if on_vllm else "openvino")
     return spawn(likely, threads=options.threads)
 
 

@@ -5,7 +5,7 @@ One runner loop serves every engine. Text never reaches an engine: the front tok
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -88,12 +88,22 @@ class Delta(msgspec.Struct, frozen=True, array_like=True):
     prompt_logprobs: list[Logprobs] | None = None
 
 
+class AdapterFiles(msgspec.Struct, frozen=True, array_like=True):
+    """A LoRA adapter on this machine: the name that requests use, and its folder, laid out as PEFT's."""
+
+    name: str
+    path: str
+
+
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What an engine is started with, decided by the plan.
 
     ``path`` is a folder or a .gguf file; ``kv_cache_bytes`` the size of the KV cache; ``max_sequences`` the
     widest batch; ``context`` the longest prompt + answer in tokens; ``cache`` a folder for compiled or
     converted forms; ``options`` are the engine's own, each known to it or refused.
+
+    ``max_adapters`` LoRA adapters of up to ``max_adapter_rank`` can be kept, 0 if none, of which one batch mixes
+    ``adapter_slots``; ``adapters`` are loaded before the engine is ready.
     """
 
     engine: str
@@ -112,6 +122,10 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     memory_fraction: float = 0.9
     eager: bool = True
     options: dict[str, str] = msgspec.field(default_factory=dict)
+    max_adapters: int = 0
+    adapter_slots: int = 0
+    max_adapter_rank: int = 0
+    adapters: tuple[AdapterFiles, ...] = ()
 
 
 class Engine(Protocol):
@@ -135,3 +149,18 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Give back memory and threads."""
+
+
+@runtime_checkable
+class ServesAdapters(Protocol):
+    """What an engine has besides if ``EngineConfig.max_adapters`` is not 0. Both calls block for some of a second."""
+
+    def load_adapter(self, adapter: AdapterFiles) -> None:
+        """Make ``Generation.adapter`` mean this one; its weights are read now, once.
+
+        Raises ``errors.InvalidAdapter`` if it cannot be applied to the model, if there is room for no more, or if
+        the name is taken; the engine is as before then.
+        """
+
+    def unload_adapter(self, name: str) -> None:
+        """Give its room back. No sequence may use it any more. Raises ``errors.ModelNotServed``."""

@@ -42,8 +42,9 @@ from vllm.v1.engine import FinishReason as CoreFinish
 from vllm.v1.engine.core import EngineCore
 from vllm.v1.executor import Executor
 
-from openllm.engines.base import Delta, EngineConfig, FinishReason, Generation, Sampling
+from openllm.engines.base import AdapterFiles, Delta, EngineConfig, FinishReason, Generation, Sampling
 from openllm.engines.limits import check_ids, check_lengths
+from openllm.engines.vllm_adapters import VLLMAdapters
 from openllm.engines.vllm_convert import converted
 from openllm.engines.vllm_seeds import protect_seeds
 from openllm.errors import RequestError, UnsupportedOption
@@ -78,6 +79,15 @@ class VLLMEngine:
         self._context = config.context
         self._vocabulary: int = settings.model_config.get_vocab_size()
         self._stop_ids: dict[str, tuple[int, ...]] = {}
+        self._adapters = VLLMAdapters(self._core, config.max_adapters)
+
+    def load_adapter(self, adapter: AdapterFiles) -> None:
+        """See ``engines.base.ServesAdapters``."""
+        self._adapters.load(adapter)
+
+    def unload_adapter(self, name: str) -> None:
+        """See ``engines.base.ServesAdapters``."""
+        self._adapters.unload(name)
 
     def add(self, request: Generation) -> None:
         check_lengths(request, self._context)
@@ -91,7 +101,7 @@ class VLLMEngine:
                 sampling_params=_sampling_params(request.sampling),
                 pooling_params=None,
                 arrival_time=time.time(),
-                lora_request=None,
+                lora_request=self._adapters.request(request.adapter),
                 cache_salt=None,
                 data_parallel_rank=None,
             )
@@ -186,7 +196,24 @@ def _engine_args(config: EngineConfig, path: Path) -> Any:
         enable_prefix_caching=True,
         use_tqdm_on_load=False,
         max_num_batched_tokens=_prefill_tokens(config, path),
+        **_adapter_args(config),
     )
+
+
+def _adapter_args(config: EngineConfig) -> dict[str, Any]:
+    """Room for LoRA adapters, only if there may be some: it costs memory, and time in every step.
+
+    All that are loaded stay in memory: what vLLM evicted it would read from its folder again in the middle of a
+    step of all requests, and a folder that is gone by then would end them.
+    """
+    if not config.max_adapters:
+        return {}
+    return {
+        "enable_lora": True,
+        "max_loras": config.adapter_slots,
+        "max_cpu_loras": config.max_adapters,
+        "max_lora_rank": config.max_adapter_rank,
+    }
 
 
 def _prefill_tokens(config: EngineConfig, path: Path) -> int | None:

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-Format = Literal["safetensors", "gguf", "openvino"]
+Format = Literal["safetensors", "gguf", "openvino", "lora"]
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True):

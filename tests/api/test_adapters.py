@@ -11,30 +11,32 @@ import httpx
 import openai
 import pytest
 
-from tests.lora import ATTENTION, write_adapter
-from tests.serving import MODEL, Served, serving
+from tests.lora import ATTENTION, TINY, write_adapter, write_model
+from tests.serving import Served, serving
 
+MODEL = "tiny"
 QUESTION = "Name a colour."
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, smollm2_gguf: Path) -> Path:
     root = tmp_path_factory.mktemp("lora")
-    write_adapter(root / "sql", 1)
-    write_adapter(root / "fr", 2, rank=4, modules=ATTENTION, scale=0.2)
-    write_adapter(root / "later", 3)
-    write_adapter(root / "narrow", 4, hidden=64)
-    write_adapter(root / "wide", 5, rank=32, modules=ATTENTION, layers=1)
+    write_adapter(root / "sql", 1, shape=TINY)
+    write_adapter(root / "fr", 2, shape=TINY, rank=4, modules=ATTENTION, scale=0.2)
+    write_adapter(root / "later", 3, shape=TINY)
+    write_adapter(root / "narrow", 4, shape=TINY._replace(hidden=32))
+    write_adapter(root / "wide", 5, shape=TINY, rank=32, modules=ATTENTION)
     (root / "empty").mkdir()
+    write_model(root / MODEL, smollm2_gguf)
     return root
 
 
 @pytest.fixture(scope="module")
 def adapted(folder: Path) -> Iterator[Served]:
-    options = ("--dtype", "float32", "--context", "1024", "--kv-cache", "200MiB", "--concurrency", "16")
+    options = ("--dtype", "float32", "--kv-cache", "64MiB", "--concurrency", "16", "--threads", "1")
     adapters = ("--adapter", f"sql={folder}/sql", "--adapter", f"fr={folder}/fr")
     loading = ("--allow-adapter-loading", "--max-adapter-rank", "16", "--max-adapters", "4")
-    with serving(MODEL, "--backend", "vllm", *options, *adapters, *loading) as server:
+    with serving(f"{folder}/{MODEL}", "--backend", "vllm", *options, *adapters, *loading) as server:
         server.until_ready(240)
         yield server
 
@@ -93,7 +95,7 @@ def test_one_is_loaded_used_and_unloaded_while_the_server_runs(adapted: Served, 
 
 def test_unloading_lets_running_answers_end(adapted: Served, folder: Path) -> None:
     assert post(adapted, "load", lora_name="later", lora_path=f"{folder}/later").status_code == 200
-    body = {"model": "later", "prompt": "la la", "max_tokens": 60, "ignore_eos": True, "stream": True}
+    body = {"model": "later", "prompt": "la la", "max_tokens": 400, "ignore_eos": True, "stream": True}
     with adapted.http() as http, http.stream("POST", "/v1/completions", json=body) as stream:
         lines = stream.iter_lines()
         next(lines)
@@ -112,7 +114,7 @@ def test_unloading_lets_running_answers_end(adapted: Served, folder: Path) -> No
 @pytest.mark.parametrize(
     ("body", "status", "said"),
     [
-        ({"lora_path": "narrow"}, 400, "width of 64"),
+        ({"lora_path": "narrow"}, 400, "width of 32"),
         ({"lora_path": "wide"}, 400, "--max-adapter-rank 32"),
         ({"lora_path": "empty"}, 400, "adapter_config.json"),
         ({"lora_path": "nowhere"}, 400, "nowhere"),
@@ -138,7 +140,7 @@ def test_what_cannot_be_loaded_is_a_400_and_changes_nothing(
 
 def test_a_new_runner_has_the_adapters_again_but_for_one_that_is_gone(adapted: Served, folder: Path) -> None:
     before = [ask(adapted, model) for model in (MODEL, "sql", "fr")]
-    gone = write_adapter(folder / "gone", 6)
+    gone = write_adapter(folder / "gone", 6, shape=TINY)
     assert post(adapted, "load", lora_name="later", lora_path=f"{folder}/later").status_code == 200
     assert post(adapted, "load", lora_name="gone", lora_path=str(gone)).status_code == 200
     later = ask(adapted, "later")

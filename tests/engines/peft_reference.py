@@ -14,6 +14,7 @@ class PeftReference(Reference):
         from peft import PeftModel
 
         super().__init__(gguf, cache)
+        self._torch.set_num_threads(1)  # an engine runs beside it
         for name, folder in adapters.items():
             if isinstance(self._model, PeftModel):
                 self._model.load_adapter(folder, adapter_name=name)

@@ -11,7 +11,9 @@ from openllm.errors import InvalidAdapter, OfflineMiss, UsageError
 from openllm.weights.adapter import Adapter, AdapterRef, inspect_adapter, parse_adapter
 from openllm.weights.manifest import HubFiles, LocalPath
 from openllm.weights.settings import HubSettings
-from tests.lora import ATTENTION, write_adapter
+from tests.lora import ATTENTION, SMOLLM2, write_adapter
+
+ONE_LAYER = SMOLLM2._replace(layers=1)
 
 
 def inspect(folder: Path | str, cache: Path | None = None) -> Adapter:
@@ -46,13 +48,13 @@ def test_the_widest_rank_counts(tmp_path: Path) -> None:
 )
 def test_settings_that_no_engine_honours(tmp_path: Path, change: dict[str, object], said: str) -> None:
     with pytest.raises(InvalidAdapter, match=said) as caught:
-        inspect(write_adapter(tmp_path / "a", 1, modules=ATTENTION, layers=1, **change))
+        inspect(write_adapter(tmp_path / "a", 1, modules=ATTENTION, shape=ONE_LAYER, **change))
     assert caught.value.hint
 
 
 @pytest.mark.parametrize("name", ["adapter_config.json", "adapter_model.safetensors"])
 def test_a_missing_file(tmp_path: Path, name: str) -> None:
-    folder = write_adapter(tmp_path / "a", 1, modules=ATTENTION, layers=1)
+    folder = write_adapter(tmp_path / "a", 1, modules=ATTENTION, shape=ONE_LAYER)
     (folder / name).unlink()
     with pytest.raises(InvalidAdapter, match=name):
         inspect(folder)
@@ -60,7 +62,7 @@ def test_a_missing_file(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("keep", [0, 4, 100, -1])
 def test_a_file_that_is_cut_short(tmp_path: Path, keep: int) -> None:
-    folder = write_adapter(tmp_path / "a", 1, modules=ATTENTION, layers=1)
+    folder = write_adapter(tmp_path / "a", 1, modules=ATTENTION, shape=ONE_LAYER)
     path = folder / "adapter_model.safetensors"
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(InvalidAdapter):
@@ -69,7 +71,7 @@ def test_a_file_that_is_cut_short(tmp_path: Path, keep: int) -> None:
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"peft_type": "LORA", "r": [}'])
 def test_settings_that_are_no_json_object(tmp_path: Path, text: str) -> None:
-    folder = write_adapter(tmp_path / "a", 1, modules=ATTENTION, layers=1)
+    folder = write_adapter(tmp_path / "a", 1, modules=ATTENTION, shape=ONE_LAYER)
     (folder / "adapter_config.json").write_text(text)
     with pytest.raises(InvalidAdapter, match=r"adapter_config\.json"):
         inspect(folder)
@@ -79,7 +81,7 @@ def test_a_whole_model_is_no_adapter(tmp_path: Path) -> None:
     import numpy as np
     from safetensors.numpy import save_file
 
-    folder = write_adapter(tmp_path / "a", 1, modules=ATTENTION, layers=1)
+    folder = write_adapter(tmp_path / "a", 1, modules=ATTENTION, shape=ONE_LAYER)
     save_file(
         {"model.embed_tokens.weight": np.zeros((4, 4), np.float32)}, folder / "adapter_model.safetensors"
     )
@@ -96,7 +98,7 @@ def test_a_folder_that_is_not_there(where: str) -> None:
 def test_a_hub_id_that_is_in_the_shared_cache(tmp_path: Path) -> None:
     commit = "0" * 40
     repo = tmp_path / "models--org--sql"
-    write_adapter(repo / "snapshots" / commit, 1, rank=4, modules=ATTENTION, layers=2)
+    write_adapter(repo / "snapshots" / commit, 1, rank=4, modules=ATTENTION, shape=SMOLLM2._replace(layers=2))
     (repo / "refs").mkdir()
     (repo / "refs" / "main").write_text(commit)
     adapter = inspect("org/sql", tmp_path)

@@ -62,13 +62,20 @@ class Answer:
     """
 
     def __init__(
-        self, desk: Desk, choices: list[Choice], prompt_tokens: int, reader: Reader, *, adapter: str = ""
+        self,
+        desk: Desk,
+        choices: list[Choice],
+        prompt_tokens: int,
+        reader: Reader,
+        *,
+        adapter: str = "",
+        images: tuple[bytes, ...] = (),
     ) -> None:
         self.usage = Usage(prompt_tokens)
         self._desk = desk
         self._reader = reader
         pairs = [(choice.prompt, choice.sampling) for choice in choices]
-        self._submission = desk.submit(pairs, self._receive, adapter=adapter)
+        self._submission = desk.submit(pairs, self._receive, adapter=adapter, images=images)
         self._open = {
             generation.id: (index, choice.detokenizer)
             for index, (generation, choice) in enumerate(

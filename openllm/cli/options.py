@@ -64,10 +64,12 @@ class PlanOptions(NamedTuple):
         float | None, typer.Option(help="Most of a device's memory to take, e.g. 0.9.")
     ] = None
     device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None
-    adapter: Annotated[
+    adapters: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME=PATH", help="A LoRA adapter: a folder, or org/name of the hub; repeatable."
+            "--adapter",
+            metavar="NAME=PATH",
+            help="A LoRA adapter: a folder, or org/name of the hub; repeatable.",
         ),
     ] = None
     allow_adapter_loading: Annotated[
@@ -88,7 +90,7 @@ class PlanOptions(NamedTuple):
 
         chosen = self._asdict()
         del chosen["offline"], chosen["cache_dir"]
-        adapters = tuple(parse_adapter(text) for text in chosen.pop("adapter") or ())
+        adapters = tuple(parse_adapter(text) for text in chosen.pop("adapters") or ())
         return Overrides(kv_cache_bytes=chosen.pop("kv_cache"), adapters=adapters, **chosen)
 
     def settings(self) -> Settings:

@@ -59,13 +59,16 @@ class Sampling(msgspec.Struct, frozen=True, array_like=True):
 class Generation(msgspec.Struct, frozen=True, array_like=True):
     """One sequence to be generated: ``prompt`` are token ids, ``id`` is unique within the runner's life.
 
-    ``adapter`` names a loaded LoRA adapter, "" is the model itself.
+    ``adapter`` names a loaded LoRA adapter, "" is the model itself. ``images`` are files (PNG, JPEG, WebP or GIF, of
+    which the first frame counts) for the marks of images in the prompt, in order; the engine puts in place of a mark
+    as many tokens as it needs, which count against the context.
     """
 
     id: int
     prompt: list[int]
     sampling: Sampling
     adapter: str = ""
+    images: tuple[bytes, ...] = ()
 
 
 class Delta(msgspec.Struct, frozen=True, array_like=True):
@@ -88,6 +91,10 @@ class Delta(msgspec.Struct, frozen=True, array_like=True):
     prompt_logprobs: list[Logprobs] | None = None
 
 
+MOST_IMAGES = 8
+"""Of one prompt, for a model that sees."""
+
+
 class AdapterFiles(msgspec.Struct, frozen=True, array_like=True):
     """A LoRA adapter on this machine: the name that requests use, and its folder, laid out as PEFT's."""
 
@@ -103,7 +110,8 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     converted forms; ``options`` are the engine's own, each known to it or refused.
 
     ``max_adapters`` LoRA adapters of up to ``max_adapter_rank`` can be kept, 0 if none, of which one batch mixes
-    ``adapter_slots``; ``adapters`` are loaded before the engine is ready.
+    ``adapter_slots``; ``adapters`` are loaded before the engine is ready. ``max_images`` is the most that a prompt may
+    have, 0 for a model that does not see.
     """
 
     engine: str
@@ -126,6 +134,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     adapter_slots: int = 0
     max_adapter_rank: int = 0
     adapters: tuple[AdapterFiles, ...] = ()
+    max_images: int = 0
 
 
 class Engine(Protocol):

@@ -13,7 +13,7 @@ from itertools import islice
 import msgspec
 
 from openllm.engines.base import Delta, EngineConfig, FinishReason, Generation
-from openllm.engines.limits import check_lengths, refuse_adapter
+from openllm.engines.limits import check_lengths, refuse_adapter, refuse_images
 from openllm.errors import UnsupportedOption
 
 
@@ -78,6 +78,7 @@ class EchoEngine:
 
     def add(self, request: Generation) -> None:
         refuse_adapter(request)
+        refuse_images(request)
         check_lengths(request, self._context)
         self._sequences[request.id] = EchoSequence(request)
 

@@ -42,3 +42,11 @@ def refuse_adapter(request: Generation) -> None:
             hint="Start with --backend vllm.",
             param="model",
         )
+
+
+def refuse_images(request: Generation) -> None:
+    """Raise ``UnsupportedParameter`` for images, on an engine that does not see."""
+    if request.images:
+        raise UnsupportedParameter(
+            "This engine takes text only.", hint="Start with --backend vllm.", param="messages"
+        )

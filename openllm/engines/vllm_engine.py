@@ -43,7 +43,7 @@ from vllm.v1.engine.core import EngineCore
 from vllm.v1.executor import Executor
 
 from openllm.engines.base import AdapterFiles, Delta, EngineConfig, FinishReason, Generation, Sampling
-from openllm.engines.limits import check_ids, check_lengths
+from openllm.engines.limits import check_ids, check_lengths, refuse_images
 from openllm.engines.vllm_adapters import VLLMAdapters
 from openllm.engines.vllm_convert import converted
 from openllm.engines.vllm_seeds import protect_seeds
@@ -80,6 +80,11 @@ class VLLMEngine:
         self._vocabulary: int = settings.model_config.get_vocab_size()
         self._stop_ids: dict[str, tuple[int, ...]] = {}
         self._adapters = VLLMAdapters(self._core, config.max_adapters)
+        self._vision: Any = None
+        if config.max_images:
+            from openllm.engines.vllm_vision import VLLMVision  # brings Pillow and processors
+
+            self._vision = VLLMVision(settings, config.context, config.max_images)
 
     def load_adapter(self, adapter: AdapterFiles) -> None:
         """See ``engines.base.ServesAdapters``."""
@@ -93,15 +98,22 @@ class VLLMEngine:
         check_lengths(request, self._context)
         check_ids(request, self._vocabulary)
         name = str(request.id)
+        params, lora = _sampling_params(request.sampling), self._adapters.request(request.adapter)
+        if self._vision is None:
+            refuse_images(request)
+        else:
+            self._vision.check(request)
         core_request, wave = self._core.preprocess_add_request(
-            EngineCoreRequest(
+            self._vision.core_request(request, params, lora)
+            if request.images
+            else EngineCoreRequest(
                 request_id=name,
                 prompt_token_ids=request.prompt,
                 mm_features=None,
-                sampling_params=_sampling_params(request.sampling),
+                sampling_params=params,
                 pooling_params=None,
                 arrival_time=time.time(),
-                lora_request=self._adapters.request(request.adapter),
+                lora_request=lora,
                 cache_salt=None,
                 data_parallel_rank=None,
             )
@@ -181,7 +193,6 @@ def _engine_args(config: EngineConfig, path: Path) -> Any:
     cpu = config.device == "cpu"
     return EngineArgs(
         model=str(path),
-        skip_tokenizer_init=True,
         dtype=config.dtype,
         max_model_len=config.context,
         max_num_seqs=config.max_sequences,
@@ -197,6 +208,7 @@ def _engine_args(config: EngineConfig, path: Path) -> Any:
         use_tqdm_on_load=False,
         max_num_batched_tokens=_prefill_tokens(config, path),
         **_adapter_args(config),
+        **_image_args(config),
     )
 
 
@@ -214,6 +226,14 @@ def _adapter_args(config: EngineConfig) -> dict[str, Any]:
         "max_cpu_loras": config.max_adapters,
         "max_lora_rank": config.max_adapter_rank,
     }
+
+
+def _image_args(config: EngineConfig) -> dict[str, Any]:
+    if not config.max_images:
+        return {"skip_tokenizer_init": True}
+    from openllm.engines.vllm_vision import engine_args
+
+    return engine_args(config.max_images)
 
 
 def _prefill_tokens(config: EngineConfig, path: Path) -> int | None:

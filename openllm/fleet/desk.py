@@ -31,12 +31,15 @@ class Desk:
         deliver: Callable[[Delta], None],
         *,
         adapter: str = "",
+        images: tuple[bytes, ...] = (),
     ) -> Submission:
         """Take in sequences that belong together; they run now or when a runner is ready.
 
         ``deliver`` gets their deltas, the first one after this has returned.
         """
-        generations = [Generation(next(self._ids), prompt, sampling, adapter) for prompt, sampling in prompts]
+        generations = [
+            Generation(next(self._ids), prompt, sampling, adapter, images) for prompt, sampling in prompts
+        ]
         submission = Submission(generations, deliver, self._clock())
         self._submissions.update(dict.fromkeys(submission.open_ids, submission))
         self._dispatch(submission)

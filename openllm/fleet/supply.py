@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from openllm.engines.base import AdapterFiles, EngineConfig
+from openllm.engines.base import MOST_IMAGES, AdapterFiles, EngineConfig
 from openllm.fleet.pulling import pull
 from openllm.plan import Plan
 from openllm.weights.adapter import adapter_manifest
@@ -119,4 +119,5 @@ def engine_config(plan: Plan, weights: Weights, cache: Path, options: dict[str, 
         max_adapters=plan.max_adapters,
         adapter_slots=plan.adapter_slots,
         max_adapter_rank=plan.max_adapter_rank,
+        max_images=MOST_IMAGES if plan.sees else 0,
     )

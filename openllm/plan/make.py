@@ -128,6 +128,7 @@ def _complete(
         *sizes.reasons,
         Decision("threads", str(threads), "asked for" if overrides.threads else "physical cores"),
         Decision("eager", "yes" if eager else "no", _why_eager(route)),
+        *_sight(route),
     )
     return Plan(
         name=manifest.name,
@@ -146,7 +147,21 @@ def _complete(
         memory_fraction=sizes.memory_fraction,
         eager=eager,
         decisions=decisions,
+        sees=sees(route),
     )
+
+
+def sees(route: Route) -> bool:
+    """Can this way take images?"""
+    return route.manifest.sees and route.engine == "vllm"
+
+
+def _sight(route: Route) -> tuple[Decision, ...]:
+    if not route.manifest.sees:
+        return ()
+    able = sees(route)
+    why = "the model sees" if able else f"{route.engine} runs its text part only"
+    return (Decision("images", "yes" if able else "no", why),)
 
 
 def _check_threads(overrides: Overrides, machine: Machine) -> None:

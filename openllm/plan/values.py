@@ -61,3 +61,4 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     max_adapters: int = 0
     adapter_slots: int = 0
     max_adapter_rank: int = 0
+    sees: bool = False

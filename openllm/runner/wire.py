@@ -94,6 +94,15 @@ class Step(msgspec.Struct, frozen=True, array_like=True, tag="step"):
 ToRunner = Load | Add | Abort | Stop | LoadAdapter | UnloadAdapter
 ToFront = Progress | Ready | Failed | Step | AdapterDone
 
+
+def parted(message: ToRunner) -> Iterator[ToRunner]:
+    """The message, or several that say the same: sequences with images travel one by one, as a frame has a limit."""
+    if isinstance(message, Add) and any(each.images for each in message.generations):
+        yield from (Add([each]) for each in message.generations)
+    else:
+        yield message
+
+
 _encoder = msgspec.msgpack.Encoder()
 _to_runner = msgspec.msgpack.Decoder(ToRunner)
 _to_front = msgspec.msgpack.Decoder(ToFront)

@@ -163,3 +163,12 @@ def test_a_server_that_was_not_started_for_it(served: Served, folder: Path) -> N
     with served.http() as http:
         model = http.get("/v1/models").json()["data"][0]
     assert (model["parent"], model["root"]) == (None, model["id"])
+
+
+def test_an_adapter_that_only_the_engine_can_refuse_ends_the_first_start(folder: Path) -> None:
+    wrong = write_adapter(folder / "inner", 7, shape=TINY._replace(inner=96))
+    options = ("--dtype", "float32", "--kv-cache", "64MiB", "--threads", "1", "--adapter", f"sql={wrong}")
+    server = Served((f"{folder}/{MODEL}", "--backend", "vllm", *options))
+    assert server.process.wait(120) == 2
+    server.join()
+    assert "down_proj of 96 x 64; in this model it is 128 x 64" in server.log

@@ -141,7 +141,7 @@ def test_there_is_room_for_so_many_and_a_name_is_given_once(
         ("layers", "layers.30"),
         ("modules", "k_proj_of_another"),
         ("rank", "rank"),
-        ("gone", "adapter_config.json"),
+        ("gone", "No adapter found"),
         ("dora", "DoRA"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,7 +47,7 @@ def test_the_widest_rank_counts(tmp_path: Path) -> None:
         ({"rank_pattern": {"q_proj": 1024}}, "1024"),
     ],
 )
-def test_settings_that_no_engine_honours(tmp_path: Path, change: dict[str, object], said: str) -> None:
+def test_settings_that_no_engine_honours(tmp_path: Path, change: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidAdapter, match=said) as caught:
         inspect(write_adapter(tmp_path / "a", 1, modules=ATTENTION, shape=ONE_LAYER, **change))
     assert caught.value.hint

@@ -96,6 +96,8 @@ class Answer:
         tokens = delta.tokens
         usage = self.usage
         usage.completion_tokens += len(tokens)
+        if delta.prompt:
+            usage.prompt_tokens = delta.prompt
         if delta.cached:
             usage.cached_tokens = min(usage.prompt_tokens, usage.cached_tokens + delta.cached)
         text = detokenizer.push(tokens) if tokens else ""

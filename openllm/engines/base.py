@@ -78,7 +78,8 @@ class Delta(msgspec.Struct, frozen=True, array_like=True):
     in the prefix cache, sent with the first delta. ``error`` goes with finish "error", ``kind``
     is then the class in the error tree, if it is known. ``logprobs`` has an entry a token of ``tokens``, and
     ``prompt_logprobs``, sent with the first delta, one for each token of the prompt but the first; both only if
-    asked for.
+    asked for. ``prompt`` counts the tokens of a prompt with images, theirs included, sent with the first delta;
+    otherwise 0.
     """
 
     id: int
@@ -89,6 +90,7 @@ class Delta(msgspec.Struct, frozen=True, array_like=True):
     kind: str = ""
     logprobs: list[Logprobs] | None = None
     prompt_logprobs: list[Logprobs] | None = None
+    prompt: int = 0
 
 
 MOST_IMAGES = 8

@@ -16,6 +16,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ from openllm.engines.limits import check_ids, check_lengths, refuse_images
 from openllm.engines.vllm_adapters import VLLMAdapters
 from openllm.engines.vllm_convert import converted
 from openllm.engines.vllm_seeds import protect_seeds
-from openllm.errors import RequestError, UnsupportedOption
+from openllm.errors import EngineMissing, RequestError, UnsupportedOption
 
 _DTYPES = ("auto", "float32", "bfloat16", "float16")
 _PREFILL_TOKENS = 512
@@ -72,13 +73,14 @@ class VLLMEngine:
         if config.device == "cpu" and config.threads:
             torch.set_num_threads(config.threads)
         with _no_garbage_collection():
-            settings = _engine_args(config, path).create_engine_config()
+            settings = _settings(config, path)
             self._core: Any = EngineCore(settings, Executor.get_class(settings), log_stats=False)
         if config.device == "cpu":
             protect_seeds(self._core)
         self._context = config.context
         self._vocabulary: int = settings.model_config.get_vocab_size()
         self._stop_ids: dict[str, tuple[int, ...]] = {}
+        self._sized: list[Delta] = []  # the lengths of prompts with images, not told yet
         self._adapters = VLLMAdapters(self._core, config.max_adapters)
         self._vision: Any = None
         if config.max_images:
@@ -120,19 +122,22 @@ class VLLMEngine:
         )
         self._core.add_request(core_request, wave)
         self._stop_ids[name] = request.sampling.stop_ids
+        if request.images:
+            self._sized.append(Delta(request.id, [], prompt=core_request.num_prompt_tokens))
 
     def abort(self, request_id: int) -> None:
         if self._stop_ids.pop(str(request_id), None) is not None:
             self._core.abort_requests([str(request_id)])
 
     def step(self) -> list[Delta]:
+        known = self._stop_ids
+        sized, self._sized = [each for each in self._sized if str(each.id) in known], []
         outputs, executed = self._core.step_fn()
         self._core.post_step(model_executed=executed)
         mine = outputs.get(0) if outputs else None
         if mine is None:
-            return []
-        known = self._stop_ids
-        return [self._delta(output) for output in mine.outputs if output.request_id in known]
+            return sized
+        return sized + [self._delta(output) for output in mine.outputs if output.request_id in known]
 
     def busy(self) -> bool:
         return bool(self._stop_ids)
@@ -187,6 +192,19 @@ def _refuse_options(config: EngineConfig) -> None:
             hint="Leave --tensor-parallel out.",
             param="tensor_parallel",
         )
+
+
+def _settings(config: EngineConfig, path: Path) -> Any:
+    try:
+        return _engine_args(config, path).create_engine_config()
+    except ValueError as error:
+        if "failed to be inspected" not in str(error) or find_spec("torchvision") is not None:
+            raise
+        raise EngineMissing(
+            f"vLLM cannot load the architecture of {config.name} without torchvision.",
+            hint="Install the build of torchvision that matches torch.",
+            param="backend",
+        ) from error
 
 
 def _engine_args(config: EngineConfig, path: Path) -> Any:

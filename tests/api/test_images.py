@@ -201,3 +201,5 @@ def test_an_answer_ends_where_the_context_does(seeing: Served) -> None:
     }
     answer = httpx.post(f"{seeing.url}/v1/chat/completions", json=body, timeout=120).json()
     assert answer["choices"][0]["finish_reason"] == "length"
+    assert answer["usage"]["total_tokens"] == 512
+    assert answer["usage"]["prompt_tokens"] > 20  # four tokens for each of five cuts of the image

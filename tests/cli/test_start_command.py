@@ -134,3 +134,9 @@ def test_an_adapter_of_another_model(openllm: Run, tmp_path: Path) -> None:
     adapter = write_adapter(tmp_path / "sql", 1, modules=ATTENTION, shape=SMOLLM2._replace(hidden=512))
     error, _ = refuse(openllm, "smollm2", "--backend", "vllm", "--adapter", f"sql={adapter}", code=2)
     assert "512" in error
+
+
+def test_image_urls_for_a_model_that_does_not_see(openllm: Run) -> None:
+    error, hint = refuse(openllm, "smollm2", "--allow-image-urls", "example.com", code=2)
+    assert "text only" in error
+    assert "vision model" in hint

@@ -6,13 +6,13 @@ import asyncio
 from pathlib import Path
 
 from openllm.engines.base import AdapterFiles
-from openllm.errors import InvalidAdapter
+from openllm.errors import InvalidAdapter, WeightsError
 from openllm.fleet.adapters import Served
 from openllm.fleet.keeper import Keeper
 from openllm.fleet.supply import Supply
 from openllm.plan import check_adapters
 from openllm.weights.adapter import Adapter, AdapterRef, adapter_source, check_name, read_adapter
-from openllm.weights.manifest import LocalPath
+from openllm.weights.manifest import HubFiles, LocalPath
 from openllm.weights.model_tree import FolderTree
 
 
@@ -37,8 +37,7 @@ class AdapterLoader:
             )
         source = adapter_source(where)
         folder = Path(source.path) if isinstance(source, LocalPath) else await self._fetched(where)
-        ref = AdapterRef(name, where)
-        self._check(await asyncio.to_thread(read_adapter, ref, source, FolderTree(folder)))
+        self._check(await asyncio.to_thread(_facts, AdapterRef(name, where), source, folder))
         await self._keeper.adapters.load(Served(name, where), AdapterFiles(name, str(folder)))
 
     async def unload(self, name: str) -> None:
@@ -59,3 +58,10 @@ class AdapterLoader:
                 hint=f"Start it with --max-adapter-rank {adapter.rank}.",
                 param="lora_path",
             )
+
+
+def _facts(ref: AdapterRef, source: HubFiles | LocalPath, folder: Path) -> Adapter:
+    try:
+        return read_adapter(ref, source, FolderTree(folder))
+    except WeightsError as error:  # what a client names and the server cannot read is the client's to correct
+        raise InvalidAdapter(error.message, hint=error.hint, param="lora_path") from error

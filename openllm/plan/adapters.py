@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from openllm.errors import InvalidAdapter, UnsupportedOption, UsageError
+from openllm.memory import readable
 from openllm.plan.values import Decision, Overrides
 from openllm.weights.adapter import Adapter
 from openllm.weights.manifest import Manifest
@@ -84,13 +85,14 @@ def adapter_room(adapters: Sequence[Adapter], overrides: Overrides) -> AdapterRo
         "all of them" if slots == most else "each takes room in every layer; the others wait their turn"
     )
     names = ", ".join(adapter.name for adapter in adapters) or "none yet"
-    loading = "more can be loaded while it runs" if overrides.allow_adapter_loading else "asked for"
+    size = f"asked for, {readable(sum(adapter.bytes for adapter in adapters))}" if adapters else ""
+    more = "more can be loaded while it runs" if overrides.allow_adapter_loading else ""
     return AdapterRoom(
         most=most,
         slots=slots,
         rank=rank,
         reasons=(
-            Decision("adapters", names, loading),
+            Decision("adapters", names, "; ".join(filter(None, (size, more)))),
             Decision("max_adapters", str(most), why_most),
             Decision("adapters_at_once", str(slots), why_slots),
             Decision("max_adapter_rank", str(rank), why_rank),

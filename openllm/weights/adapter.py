@@ -6,6 +6,7 @@ The layout is PEFT's: ``adapter_config.json`` and ``adapter_model.safetensors``,
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -93,8 +94,12 @@ def check_name(name: str) -> str:
 
 def adapter_source(where: str) -> HubFiles | LocalPath:
     """Tell a folder from a hub id. Raises ``InvalidAdapter`` for what can be neither."""
-    if Path(where).expanduser().is_dir():
-        return LocalPath(path=str(Path(where).expanduser().absolute()))
+    folder = Path(os.path.expanduser(where))  # pathlib's own raises for the ~ of an unknown user
+    try:
+        if folder.is_dir():
+            return LocalPath(path=str(folder.absolute()))
+    except OSError as error:
+        raise _missing(f"{where[:200]} cannot be read: {error.strerror}.") from error
     try:
         match reference.parse_reference(where):
             case reference.HubId(repo=repo, revision=revision):
@@ -104,7 +109,7 @@ def adapter_source(where: str) -> HubFiles | LocalPath:
     except UsageError as error:
         if isinstance(error, InvalidAdapter):
             raise
-    raise _missing(f"{where!r} is neither a folder nor a hub id.")
+    raise _missing(f"{where[:200]!r} is neither a folder nor a hub id.")
 
 
 def adapter_manifest(name: str, source: HubFiles | LocalPath) -> Manifest:

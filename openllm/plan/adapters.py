@@ -16,7 +16,7 @@ ENGINES = ("vllm",)
 """OpenVINO GenAI's batching pipeline takes adapters and ignores them (seen in 2026.4), so it is not among them."""
 
 _RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # those that vLLM has room for (its ``MaxLoRARanks``)
-_USUAL_RANK = 64  # hardly an adapter that is published has a larger one
+_USUAL_RANK = 16  # vLLM's own; it computes each adapter as if it were as wide as the widest could be
 _USUAL_MOST = 8
 _MOST_AT_ONCE = 8  # each takes its room in every layer, used or not
 
@@ -128,7 +128,7 @@ def _rank(adapters: Sequence[Adapter], overrides: Overrides) -> tuple[int, str]:
             )
         return _room_for(asked), "asked for"
     if overrides.allow_adapter_loading and widest <= _USUAL_RANK:
-        return _USUAL_RANK, "nearly every published adapter has this or less"
+        return _USUAL_RANK, "vLLM's default; a wider place slows every adapter"
     return _room_for(widest), f"the widest has {widest}"
 
 

@@ -51,7 +51,7 @@ def test_without_any_nothing_changes() -> None:
 def test_room_for_those_that_are_loaded_later() -> None:
     plan = planned(allow_adapter_loading=True)
     assert plan.adapter_loading
-    assert (plan.max_adapters, plan.adapter_slots, plan.max_adapter_rank) == (8, 8, 64)
+    assert (plan.max_adapters, plan.adapter_slots, plan.max_adapter_rank) == (8, 8, 16)
     wide = planned(adapter(rank=100), allow_adapter_loading=True, max_adapters=30)
     assert (wide.max_adapters, wide.adapter_slots, wide.max_adapter_rank) == (30, 8, 128)
     assert planned(allow_adapter_loading=True, max_adapter_rank=9).max_adapter_rank == 16

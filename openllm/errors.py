@@ -4,10 +4,12 @@ OpenLLMError
 ├── UsageError                 what was asked for cannot be right            exit 2, HTTP 400
 │   ├── UnknownModel           no recipe, file or hub id of that name                 404
 │   ├── InvalidRecipe          a recipe file does not fit the schema
+│   ├── InvalidAdapter         a LoRA adapter that is damaged or was made for another model
 │   └── UnsupportedOption      an option the chosen backend cannot honour
 ├── RequestError               a request body that cannot be served                   400
 │   ├── UnsupportedParameter   a parameter we do not implement
 │   ├── ContextLengthExceeded  prompt + max_tokens do not fit the context
+│   ├── NotAllowed             what the server was not started to allow               403
 │   ├── ModelNotServed         the ``model`` field names another model                404
 │   ├── ObjectNotFound         no stored object of that id                            404
 │   └── PreviousResponseNotFound   ``previous_response_id`` names no stored response
@@ -68,6 +70,10 @@ class InvalidRecipe(UsageError):
     code = "invalid_recipe"
 
 
+class InvalidAdapter(UsageError):
+    code = "invalid_adapter"
+
+
 class UnsupportedOption(UsageError):
     code = "unsupported_option"
 
@@ -83,6 +89,11 @@ class UnsupportedParameter(RequestError):
 
 class ContextLengthExceeded(RequestError):
     code = "context_length_exceeded"
+
+
+class NotAllowed(RequestError):
+    code = "not_allowed"
+    status = 403
 
 
 class ModelNotServed(RequestError):

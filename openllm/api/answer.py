@@ -63,12 +63,21 @@ class Answer:
     ``abandon`` must be called when nobody will read on; it is harmless after the end.
     """
 
-    def __init__(self, desk: Desk, choices: list[Choice], prompt_tokens: int, reader: Reader) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        choices: list[Choice],
+        prompt_tokens: int,
+        reader: Reader,
+        *,
+        adapter: str = "",
+        images: tuple[bytes, ...] = (),
+    ) -> None:
         self.usage = Usage(prompt_tokens)
         self._desk = desk
         self._reader = reader
         pairs = [(choice.prompt, choice.sampling) for choice in choices]
-        self._submission = desk.submit(pairs, self._receive)
+        self._submission = desk.submit(pairs, self._receive, adapter=adapter, images=images)
         self._open = {
             generation.id: (index, choice.detokenizer)
             for index, (generation, choice) in enumerate(
@@ -89,6 +98,8 @@ class Answer:
         tokens = delta.tokens
         usage = self.usage
         usage.completion_tokens += len(tokens)
+        if delta.prompt:
+            usage.prompt_tokens = delta.prompt
         if delta.cached:
             usage.cached_tokens = min(usage.prompt_tokens, usage.cached_tokens + delta.cached)
         text = detokenizer.push(tokens) if tokens else ""

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from openllm import __version__
-from openllm.api import completions, models, probes
+from openllm.api import adapters, completions, models, probes
 from openllm.api.error_body import error_response, from_http, from_validation
 from openllm.api.messages import routes as messages
 from openllm.api.messages.errors import AnthropicErrors
@@ -37,7 +37,7 @@ def create_app(service: Service) -> ASGIApp:
     )
     app.state.service = service
     app.state.responses = responses.Responses()
-    for room in (completions, responses, messages, models, probes):
+    for room in (completions, responses, messages, models, adapters, probes):
         app.include_router(room.router)
     return Recorder(AnthropicErrors(app), service.metrics)
 

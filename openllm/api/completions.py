@@ -32,6 +32,7 @@ async def chat_completions(body: ChatRequest, request: Request, service: Served)
 
     count = body.n or 1
     service.check(body, count)
+    await service.images.load(body)
     if not body.stream:
         envelope = Envelope.make("chatcmpl", "chat.completion", body.model)
         return await _whole(service, request, submit, envelope, _chat_choice, count)

@@ -86,6 +86,7 @@ class Translation:
         the request or ended the answer, in the caller's names. Cancelling it stops the generation.
         """
         try:
+            await service.images.load(self.chat)
             await service.until_prompter()
             answer = self._submit(service, reader, fit=fit)
             try:
@@ -102,6 +103,7 @@ class Translation:
         """How long the prompt is in tokens, template included. Raises as ``answer`` does."""
         service.check_name(self.chat.model)
         try:
+            await service.images.load(self.chat)
             await service.until_prompter()
             return service.prompt_tokens(self.chat)
         except RequestError as error:

@@ -14,7 +14,7 @@ router = APIRouter(tags=["OpenAI"])
 
 @router.get("/v1/models", summary="What is served")
 async def list_models(service: Served) -> dict[str, Any]:
-    return {"object": "list", "data": [_model(service, service.names[0])]}
+    return {"object": "list", "data": _models(service)}
 
 
 @router.get("/v1/models/{name:path}", summary="One model by any of its names")
@@ -23,11 +23,21 @@ async def get_model(name: str, service: Served) -> dict[str, Any]:
     return _model(service, name)
 
 
+def _models(service: Service) -> list[dict[str, Any]]:
+    """The model, and each LoRA adapter as a model of its own."""
+    names = (service.names[0], *(adapter.name for adapter in service.keeper.adapters.list()))
+    return [_model(service, name) for name in names]
+
+
 def _model(service: Service, name: str) -> dict[str, Any]:
+    """``root`` is what it was made from, ``parent`` the model that an adapter changes."""
+    adapter = service.keeper.adapters.find(name)
     return {
         "id": name,
         "object": "model",
         "created": service.created,
         "owned_by": "openllm",
         "context_length": service.context,
+        "root": adapter.reference if adapter else service.names[0],
+        "parent": service.names[0] if adapter else None,
     }

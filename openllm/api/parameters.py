@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StringConstraints
 
 from openllm.engines.base import Sampling
 
@@ -174,6 +174,17 @@ class ChatRequest(Parameters):
     metadata: dict[str, str] | None = None
     store: Off = None
     service_tier: Literal["auto", "default"] | None = None
+
+    _images: tuple[bytes, ...] = PrivateAttr(())
+
+    @property
+    def images(self) -> tuple[bytes, ...]:
+        """The images of its messages, in order, once ``api.images.Images`` has brought them."""
+        return self._images
+
+    @images.setter
+    def images(self, images: tuple[bytes, ...]) -> None:
+        self._images = images
 
     def answer_tokens(self) -> int | None:
         """The longest answer asked for, in tokens."""

@@ -13,11 +13,14 @@ import msgspec
 import uvicorn
 import uvloop
 
+from openllm.api.adapter_loader import AdapterLoader
 from openllm.api.app import create_app
+from openllm.api.images import Fetcher, Images
 from openllm.api.metrics import Metrics
 from openllm.api.prompter import Prompter
 from openllm.api.service import Service
 from openllm.chat.tokenizer import load_tokenizer
+from openllm.fleet.adapters import Served
 from openllm.fleet.keeper import Keeper
 from openllm.fleet.port import BACKLOG
 from openllm.fleet.spawn import Spawned
@@ -32,12 +35,13 @@ _COLLECT_AFTER = (20_000, 50, 100)
 
 
 class FrontOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How the front serves. Times in seconds."""
+    """How the front serves. Times in seconds; ``image_hosts`` may be asked for images."""
 
     names: tuple[str, ...]
     most_open: int
     drain_seconds: float
     stall_seconds: float
+    image_hosts: tuple[str, ...] = ()
 
 
 def serve(
@@ -65,8 +69,18 @@ async def _serve(
 ) -> None:
     plan = supply.plan
     metrics = Metrics()
-    keeper = Keeper(supply, metrics, early=early, stall_seconds=options.stall_seconds, tell=tell)
+    keeper = Keeper(
+        supply,
+        metrics,
+        early=early,
+        stall_seconds=options.stall_seconds,
+        tell=tell,
+        adapters=[Served(each.name, each.reference) for each in plan.adapters],
+    )
     service = Service(options.names, keeper, metrics, context=plan.context, most_open=options.most_open)
+    service.images = Images(plan.sees, _image_fetcher(options.image_hosts))
+    if plan.adapter_loading:
+        service.adapter_loader = AdapterLoader(keeper, supply, options.names)
     supply.on_weights = _PrompterLoader(service, plan, supply.cache)
     server = _Server(service, options, tell)
     keeper.start()
@@ -80,6 +94,14 @@ async def _serve(
         await keeper.stop(at_once=server.force_exit)
     if keeper.fatal.done():
         raise keeper.fatal.result()
+
+
+def _image_fetcher(hosts: tuple[str, ...]) -> Fetcher | None:
+    if not hosts:
+        return None
+    from openllm.api.image_fetcher import ImageFetcher  # brings an HTTP client that few need
+
+    return ImageFetcher(hosts)
 
 
 class _PrompterLoader:

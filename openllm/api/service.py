@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from openllm.api.adapter_loader import AdapterLoader
 from openllm.api.answer import Answer, Choice, Reader
 from openllm.api.event_stream import EventStream
+from openllm.api.images import Images
 from openllm.api.metrics import Metrics
 from openllm.api.parameters import ChatRequest, CompletionRequest, Parameters
 from openllm.api.prompter import Prompter
@@ -21,8 +23,9 @@ KEEP_ALIVE_SECONDS = 4.5
 
 
 class Service:
-    """``names`` are what the ``model`` field may say, the first one is shown; ``context`` is in tokens;
-    ``most_open`` bounds the sequences that are held, queued and running together."""
+    """``names`` are what the ``model`` field may say for the model itself, the first one is shown; ``context`` is in
+    tokens; ``most_open`` bounds the sequences that are held, queued and running together. ``adapter_loader`` is None
+    unless clients may load LoRA adapters; ``images`` brings those of conversations."""
 
     def __init__(
         self, names: tuple[str, ...], keeper: Keeper, metrics: Metrics, *, context: int, most_open: int
@@ -33,6 +36,8 @@ class Service:
         self.metrics = metrics
         self.created = int(time.time())
         self.draining = False
+        self.adapter_loader: AdapterLoader | None = None
+        self.images = Images(False, None)
         self.prompter: asyncio.Future[Prompter] = asyncio.get_running_loop().create_future()
         self._most_open = most_open
         self._streams: set[EventStream] = set()
@@ -66,7 +71,7 @@ class Service:
 
     def check_name(self, name: str) -> None:
         """Raise ``ModelNotServed`` for a name that is not one of the model's."""
-        if name not in self.names:
+        if name not in self.names and name not in self.keeper.adapters:
             raise ModelNotServed(
                 f"The model {name!r} is not served here.", hint=f"Use {self.names[0]!r}.", param="model"
             )
@@ -83,7 +88,7 @@ class Service:
     def chat(self, request: ChatRequest, reader: Reader) -> Answer:
         """Submit a conversation. Needs the prompter. Raises ``RequestError``."""
         prompt = self.prompter.result().chat_prompt(request.messages)
-        return self._submit(request, [prompt], request.answer_tokens(), reader)
+        return self._submit(request, [prompt], request.answer_tokens(), reader, request.images)
 
     def complete(self, request: CompletionRequest, reader: Reader) -> Answer:
         """Submit bare prompts: the choices of the first, then of the second. Raises ``RequestError``."""
@@ -96,7 +101,12 @@ class Service:
         return len(self.prompter.result().chat_prompt(request.messages))
 
     def _submit(
-        self, request: Parameters, prompts: list[list[int]], asked: int | None, reader: Reader
+        self,
+        request: Parameters,
+        prompts: list[list[int]],
+        asked: int | None,
+        reader: Reader,
+        images: tuple[bytes, ...] = (),
     ) -> Answer:
         prompter = self.prompter.result()
         prompter.check_ids(request.stop_token_ids)
@@ -109,4 +119,7 @@ class Service:
                 choices.append(Choice(prompt, sampling, prompter.detokenizer(prompt, stops)))
         prompt_tokens = sum(map(len, prompts))
         self.metrics.prompt_tokens += prompt_tokens
-        return Answer(self.keeper.desk, choices, prompt_tokens, reader)
+        # Asked again: what had to wait for the weights may find its adapter unloaded.
+        self.check_name(request.model)
+        adapter = "" if request.model in self.names else request.model
+        return Answer(self.keeper.desk, choices, prompt_tokens, reader, adapter=adapter, images=images)

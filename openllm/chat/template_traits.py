@@ -12,12 +12,14 @@ from openllm.chat.template import parse
 
 class TemplateTraits(msgspec.Struct, frozen=True):
     """``parts``: it walks through content as a list of parts; ``text``: it also takes content as a text;
-    ``none``: it asks whether content is none; ``developer``: it knows the role of that name."""
+    ``none``: it asks whether content is none; ``developer``: it knows the role of that name; ``images``: it writes a
+    mark for a part of the type image."""
 
     parts: bool = False
     text: bool = True
     none: bool = False
     developer: bool = False
+    images: bool = False
 
 
 @lru_cache(maxsize=32)
@@ -31,6 +33,7 @@ def template_traits(source: str) -> TemplateTraits:
         text=not parts or bool(tests & {"string", "iterable", "mapping", "sequence"}),
         none="none" in tests,
         developer=any(node.value == "developer" for node in tree.find_all(nodes.Const)),
+        images=parts and any(node.value == "image" for node in tree.find_all(nodes.Const)),
     )
 
 

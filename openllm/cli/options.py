@@ -64,16 +64,34 @@ class PlanOptions(NamedTuple):
         float | None, typer.Option(help="Most of a device's memory to take, e.g. 0.9.")
     ] = None
     device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None
+    adapters: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--adapter",
+            metavar="NAME=PATH",
+            help="A LoRA adapter: a folder, or org/name of the hub; repeatable.",
+        ),
+    ] = None
+    allow_adapter_loading: Annotated[
+        bool,
+        typer.Option(
+            "--allow-adapter-loading", help="Let clients load adapters from folders of this machine."
+        ),
+    ] = False
+    max_adapters: Annotated[int | None, typer.Option(help="Most LoRA adapters at once.")] = None
+    max_adapter_rank: Annotated[int | None, typer.Option(help="Largest rank of a LoRA adapter.")] = None
     offline: Annotated[bool, typer.Option("--offline", help="Open no connection: use what is here.")] = False
     cache_dir: Annotated[Path | None, typer.Option(help="Folder of fetched weights.")] = None
 
     def overrides(self) -> Overrides:
         """These options as the plan takes them."""
         from openllm.plan import Overrides
+        from openllm.weights.adapter import parse_adapter
 
         chosen = self._asdict()
         del chosen["offline"], chosen["cache_dir"]
-        return Overrides(kv_cache_bytes=chosen.pop("kv_cache"), **chosen)
+        adapters = tuple(parse_adapter(text) for text in chosen.pop("adapters") or ())
+        return Overrides(kv_cache_bytes=chosen.pop("kv_cache"), adapters=adapters, **chosen)
 
     def settings(self) -> Settings:
         """The environment's settings, with --offline and --cache-dir over them."""

@@ -11,7 +11,7 @@ import typer
 
 from openllm.cli.options import ModelName, PlanOptions, takes_plan_options
 from openllm.cli.say import note
-from openllm.errors import PortInUse, UsageError
+from openllm.errors import PortInUse, UnsupportedOption, UsageError
 
 if TYPE_CHECKING:
     import socket
@@ -42,6 +42,12 @@ def start(
     engine_option: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the engine's own; repeatable.")
     ] = None,
+    allow_image_urls: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HOST", help="Fetch images of messages from this host, or * for any; repeatable."
+        ),
+    ] = None,
     *,
     options: PlanOptions,
 ) -> None:
@@ -58,14 +64,24 @@ def start(
 
         settings = options.settings()
         plan = resolve(model, options.overrides(), settings)
+        _check_images(plan, allow_image_urls)
         supply = _supply(plan, settings, engine_options)
-        weights = supply.here()
-        if weights is not None:
-            early.load(supply.config(weights))
+        weights, adapters = supply.here(), supply.adapters_here()
+        if weights is not None and adapters is not None:
+            early.load(supply.config(weights, adapters))
     except BaseException:
         early.child.kill()
         raise
-    _serve(sock, model, supply, early, drain_timeout, stall_timeout)
+    _serve(sock, model, supply, early, drain_timeout, stall_timeout, tuple(allow_image_urls or ()))
+
+
+def _check_images(plan: Plan, hosts: list[str] | None) -> None:
+    if hosts and not plan.sees:
+        raise UnsupportedOption(
+            f"{plan.name} on {plan.engine} takes text only; --allow-image-urls changes nothing.",
+            hint="Leave it out, or serve a vision model with --backend vllm.",
+            param="allow_image_urls",
+        )
 
 
 def _print_plan(model: str, options: PlanOptions) -> None:
@@ -117,7 +133,8 @@ def _spawn_early(options: PlanOptions) -> Spawned:
     imports the HTTP server. If the plan chooses another, that one is imported when it is told."""
     from openllm.fleet.spawn import spawn
 
-    likely = options.backend or ("vllm" if shutil.which("nvidia-smi") else "openvino")
+    on_vllm = options.adapters or options.allow_adapter_loading or shutil.which("nvidia-smi")
+    likely = options.backend or ("vllm" if on_vllm else "openvino")
     return spawn(likely, threads=options.threads)
 
 
@@ -128,6 +145,7 @@ def _serve(
     early: Spawned,
     drain_seconds: float,
     stall_seconds: float,
+    image_hosts: tuple[str, ...],
 ) -> None:
     plan = supply.plan
     from openllm.fleet.port import address
@@ -143,5 +161,6 @@ def _serve(
         most_open=max(_LEAST_OPEN, _HELD_PER_RUNNING * plan.concurrency),
         drain_seconds=drain_seconds,
         stall_seconds=stall_seconds,
+        image_hosts=image_hosts,
     )
     serve(sock, supply, front, early=early, tell=note)

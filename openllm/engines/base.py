@@ -5,7 +5,7 @@ One runner loop serves every engine. Text never reaches an engine: the front tok
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -59,13 +59,16 @@ class Sampling(msgspec.Struct, frozen=True, array_like=True):
 class Generation(msgspec.Struct, frozen=True, array_like=True):
     """One sequence to be generated: ``prompt`` are token ids, ``id`` is unique within the runner's life.
 
-    ``adapter`` names a loaded LoRA adapter, "" is the model itself.
+    ``adapter`` names a loaded LoRA adapter, "" is the model itself. ``images`` are files (PNG, JPEG, WebP or GIF, of
+    which the first frame counts) for the marks of images in the prompt, in order; the engine puts in place of a mark
+    as many tokens as it needs, which count against the context.
     """
 
     id: int
     prompt: list[int]
     sampling: Sampling
     adapter: str = ""
+    images: tuple[bytes, ...] = ()
 
 
 class Delta(msgspec.Struct, frozen=True, array_like=True):
@@ -75,7 +78,8 @@ class Delta(msgspec.Struct, frozen=True, array_like=True):
     in the prefix cache, sent with the first delta. ``error`` goes with finish "error", ``kind``
     is then the class in the error tree, if it is known. ``logprobs`` has an entry a token of ``tokens``, and
     ``prompt_logprobs``, sent with the first delta, one for each token of the prompt but the first; both only if
-    asked for.
+    asked for. ``prompt`` counts the tokens of a prompt with images, theirs included, sent with the first delta;
+    otherwise 0.
     """
 
     id: int
@@ -86,6 +90,18 @@ class Delta(msgspec.Struct, frozen=True, array_like=True):
     kind: str = ""
     logprobs: list[Logprobs] | None = None
     prompt_logprobs: list[Logprobs] | None = None
+    prompt: int = 0
+
+
+MOST_IMAGES = 8
+"""Of one prompt, for a model that sees."""
+
+
+class AdapterFiles(msgspec.Struct, frozen=True, array_like=True):
+    """A LoRA adapter on this machine: the name that requests use, and its folder, laid out as PEFT's."""
+
+    name: str
+    path: str
 
 
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,6 +110,10 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     ``path`` is a folder or a .gguf file; ``kv_cache_bytes`` the size of the KV cache; ``max_sequences`` the
     widest batch; ``context`` the longest prompt + answer in tokens; ``cache`` a folder for compiled or
     converted forms; ``options`` are the engine's own, each known to it or refused.
+
+    ``max_adapters`` LoRA adapters of up to ``max_adapter_rank`` can be kept, 0 if none, of which one batch mixes
+    ``adapter_slots``; ``adapters`` are loaded before the engine is ready. ``max_images`` is the most that a prompt may
+    have, 0 for a model that does not see.
     """
 
     engine: str
@@ -112,6 +132,11 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     memory_fraction: float = 0.9
     eager: bool = True
     options: dict[str, str] = msgspec.field(default_factory=dict)
+    max_adapters: int = 0
+    adapter_slots: int = 0
+    max_adapter_rank: int = 0
+    adapters: tuple[AdapterFiles, ...] = ()
+    max_images: int = 0
 
 
 class Engine(Protocol):
@@ -135,3 +160,18 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Give back memory and threads."""
+
+
+@runtime_checkable
+class ServesAdapters(Protocol):
+    """What an engine has besides if ``EngineConfig.max_adapters`` is not 0. Both calls block for some of a second."""
+
+    def load_adapter(self, adapter: AdapterFiles) -> None:
+        """Make ``Generation.adapter`` mean this one; its weights are read now, once.
+
+        Raises ``errors.InvalidAdapter`` if it cannot be applied to the model, if there is room for no more, or if
+        the name is taken; the engine is as before then.
+        """
+
+    def unload_adapter(self, name: str) -> None:
+        """Give its room back. No sequence may use it any more. Raises ``errors.ModelNotServed``."""

@@ -13,7 +13,7 @@ from itertools import islice
 import msgspec
 
 from openllm.engines.base import Delta, EngineConfig, FinishReason, Generation
-from openllm.engines.limits import check_lengths
+from openllm.engines.limits import check_lengths, refuse_adapter, refuse_images
 from openllm.errors import UnsupportedOption
 
 
@@ -77,6 +77,8 @@ class EchoEngine:
         time.sleep(options.load)
 
     def add(self, request: Generation) -> None:
+        refuse_adapter(request)
+        refuse_images(request)
         check_lengths(request, self._context)
         self._sequences[request.id] = EchoSequence(request)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from openllm.engines.base import Generation
-from openllm.errors import ContextLengthExceeded, RequestError
+from openllm.errors import ContextLengthExceeded, RequestError, UnsupportedParameter
 
 
 def check_lengths(request: Generation, context: int) -> None:
@@ -31,4 +31,22 @@ def check_ids(request: Generation, vocabulary: int) -> None:
             f"The prompt holds a token id outside 0..{vocabulary - 1}.",
             hint="Tokenize with the served model's own tokenizer.",
             param="prompt",
+        )
+
+
+def refuse_adapter(request: Generation) -> None:
+    """Raise ``UnsupportedParameter`` for a LoRA adapter, on an engine that has none."""
+    if request.adapter:
+        raise UnsupportedParameter(
+            f"This engine cannot apply the adapter {request.adapter!r}.",
+            hint="Start with --backend vllm.",
+            param="model",
+        )
+
+
+def refuse_images(request: Generation) -> None:
+    """Raise ``UnsupportedParameter`` for images, on an engine that does not see."""
+    if request.images:
+        raise UnsupportedParameter(
+            "This engine takes text only.", hint="Start with --backend vllm.", param="messages"
         )

@@ -21,7 +21,7 @@ import openvino as ov
 import openvino_genai as genai
 
 from openllm.engines.base import Delta, EngineConfig, Generation, Sampling
-from openllm.engines.limits import check_ids, check_lengths
+from openllm.engines.limits import check_ids, check_lengths, refuse_adapter, refuse_images
 from openllm.engines.openvino_convert import converted, form_of
 from openllm.engines.openvino_model import ModelFacts, read_facts
 from openllm.engines.openvino_sequence import Sequence
@@ -58,6 +58,8 @@ class OpenVINOEngine:
         )
 
     def add(self, request: Generation) -> None:
+        refuse_adapter(request)
+        refuse_images(request)
         check_lengths(request, self._context)
         check_ids(request, self._vocabulary)
         self._start(request)

@@ -16,6 +16,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +43,12 @@ from vllm.v1.engine import FinishReason as CoreFinish
 from vllm.v1.engine.core import EngineCore
 from vllm.v1.executor import Executor
 
-from openllm.engines.base import Delta, EngineConfig, FinishReason, Generation, Sampling
-from openllm.engines.limits import check_ids, check_lengths
+from openllm.engines.base import AdapterFiles, Delta, EngineConfig, FinishReason, Generation, Sampling
+from openllm.engines.limits import check_ids, check_lengths, refuse_images
+from openllm.engines.vllm_adapters import VLLMAdapters
 from openllm.engines.vllm_convert import converted
 from openllm.engines.vllm_seeds import protect_seeds
-from openllm.errors import RequestError, UnsupportedOption
+from openllm.errors import EngineMissing, RequestError, UnsupportedOption
 
 _DTYPES = ("auto", "float32", "bfloat16", "float16")
 _PREFILL_TOKENS = 512
@@ -71,46 +73,71 @@ class VLLMEngine:
         if config.device == "cpu" and config.threads:
             torch.set_num_threads(config.threads)
         with _no_garbage_collection():
-            settings = _engine_args(config, path).create_engine_config()
+            settings = _settings(config, path)
             self._core: Any = EngineCore(settings, Executor.get_class(settings), log_stats=False)
         if config.device == "cpu":
             protect_seeds(self._core)
         self._context = config.context
         self._vocabulary: int = settings.model_config.get_vocab_size()
         self._stop_ids: dict[str, tuple[int, ...]] = {}
+        self._sized: list[Delta] = []  # the lengths of prompts with images, not told yet
+        self._adapters = VLLMAdapters(self._core, config.max_adapters)
+        self._vision: Any = None
+        if config.max_images:
+            from openllm.engines.vllm_vision import VLLMVision  # brings Pillow and processors
+
+            self._vision = VLLMVision(settings, config.context, config.max_images)
+
+    def load_adapter(self, adapter: AdapterFiles) -> None:
+        """See ``engines.base.ServesAdapters``."""
+        self._adapters.load(adapter)
+
+    def unload_adapter(self, name: str) -> None:
+        """See ``engines.base.ServesAdapters``."""
+        self._adapters.unload(name)
 
     def add(self, request: Generation) -> None:
         check_lengths(request, self._context)
         check_ids(request, self._vocabulary)
         name = str(request.id)
+        params, lora = _sampling_params(request.sampling), self._adapters.request(request.adapter)
+        if self._vision is None:
+            refuse_images(request)
+        else:
+            self._vision.check(request)
         core_request, wave = self._core.preprocess_add_request(
-            EngineCoreRequest(
+            self._vision.core_request(request, params, lora)
+            if request.images
+            else EngineCoreRequest(
                 request_id=name,
                 prompt_token_ids=request.prompt,
                 mm_features=None,
-                sampling_params=_sampling_params(request.sampling),
+                sampling_params=params,
                 pooling_params=None,
                 arrival_time=time.time(),
-                lora_request=None,
+                lora_request=lora,
                 cache_salt=None,
                 data_parallel_rank=None,
             )
         )
         self._core.add_request(core_request, wave)
         self._stop_ids[name] = request.sampling.stop_ids
+        if request.images:
+            self._sized.append(Delta(request.id, [], prompt=core_request.num_prompt_tokens))
 
     def abort(self, request_id: int) -> None:
         if self._stop_ids.pop(str(request_id), None) is not None:
             self._core.abort_requests([str(request_id)])
 
     def step(self) -> list[Delta]:
+        known = self._stop_ids
+        sized, self._sized = [each for each in self._sized if str(each.id) in known], []
         outputs, executed = self._core.step_fn()
         self._core.post_step(model_executed=executed)
         mine = outputs.get(0) if outputs else None
         if mine is None:
-            return []
-        known = self._stop_ids
-        return [self._delta(output) for output in mine.outputs if output.request_id in known]
+            return sized
+        return sized + [self._delta(output) for output in mine.outputs if output.request_id in known]
 
     def busy(self) -> bool:
         return bool(self._stop_ids)
@@ -167,11 +194,23 @@ def _refuse_options(config: EngineConfig) -> None:
         )
 
 
+def _settings(config: EngineConfig, path: Path) -> Any:
+    try:
+        return _engine_args(config, path).create_engine_config()
+    except ValueError as error:
+        if "failed to be inspected" not in str(error) or find_spec("torchvision") is not None:
+            raise
+        raise EngineMissing(
+            f"vLLM cannot load the architecture of {config.name} without torchvision.",
+            hint="Install the build of torchvision that matches torch.",
+            param="backend",
+        ) from error
+
+
 def _engine_args(config: EngineConfig, path: Path) -> Any:
     cpu = config.device == "cpu"
     return EngineArgs(
         model=str(path),
-        skip_tokenizer_init=True,
         dtype=config.dtype,
         max_model_len=config.context,
         max_num_seqs=config.max_sequences,
@@ -186,7 +225,33 @@ def _engine_args(config: EngineConfig, path: Path) -> Any:
         enable_prefix_caching=True,
         use_tqdm_on_load=False,
         max_num_batched_tokens=_prefill_tokens(config, path),
+        **_adapter_args(config),
+        **_image_args(config),
     )
+
+
+def _adapter_args(config: EngineConfig) -> dict[str, Any]:
+    """Room for LoRA adapters, only if there may be some: it costs memory, and time in every step.
+
+    All that are loaded stay in memory: what vLLM evicted it would read from its folder again in the middle of a
+    step of all requests, and a folder that is gone by then would end them.
+    """
+    if not config.max_adapters:
+        return {}
+    return {
+        "enable_lora": True,
+        "max_loras": config.adapter_slots,
+        "max_cpu_loras": config.max_adapters,
+        "max_lora_rank": config.max_adapter_rank,
+    }
+
+
+def _image_args(config: EngineConfig) -> dict[str, Any]:
+    if not config.max_images:
+        return {"skip_tokenizer_init": True}
+    from openllm.engines.vllm_vision import engine_args
+
+    return engine_args(config.max_images)
 
 
 def _prefill_tokens(config: EngineConfig, path: Path) -> int | None:

@@ -26,13 +26,20 @@ class Desk:
         self.last_heard = clock()
 
     def submit(
-        self, prompts: Iterable[tuple[list[int], Sampling]], deliver: Callable[[Delta], None]
+        self,
+        prompts: Iterable[tuple[list[int], Sampling]],
+        deliver: Callable[[Delta], None],
+        *,
+        adapter: str = "",
+        images: tuple[bytes, ...] = (),
     ) -> Submission:
         """Take in sequences that belong together; they run now or when a runner is ready.
 
         ``deliver`` gets their deltas, the first one after this has returned.
         """
-        generations = [Generation(next(self._ids), prompt, sampling) for prompt, sampling in prompts]
+        generations = [
+            Generation(next(self._ids), prompt, sampling, adapter, images) for prompt, sampling in prompts
+        ]
         submission = Submission(generations, deliver, self._clock())
         self._submissions.update(dict.fromkeys(submission.open_ids, submission))
         self._dispatch(submission)
@@ -116,6 +123,14 @@ class Desk:
         """(sequences without a token yet, sequences with one)."""
         running = sum(1 for i, s in self._submissions.items() if i in s.last_token_at)
         return len(self._submissions) - running, running
+
+    def answering(self, adapter: str) -> int:
+        """Open sequences of a LoRA adapter."""
+        return sum(
+            generation.adapter == adapter and generation.id in submission.open_ids
+            for submission in set(self._submissions.values())
+            for generation in submission.generations
+        )
 
     def __len__(self) -> int:
         """Open sequences."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import cast
 
 from openllm.fleet.spawn import Spawned
-from openllm.runner.wire import Frames, ToFront, ToRunner, decode_to_front, frame
+from openllm.runner.wire import Frames, ToFront, ToRunner, decode_to_front, frame, parted
 
 
 class RunnerProcess:
@@ -32,7 +32,8 @@ class RunnerProcess:
     def send(self, message: ToRunner) -> None:
         """Queue one message; does not block. A runner that is gone takes it silently: ``on_end`` tells."""
         if self._link is not None:
-            self._link.send(message)
+            for part in parted(message):
+                self._link.send(part)
 
     def kill(self, how: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal if the process still runs."""

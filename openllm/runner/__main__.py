@@ -17,6 +17,7 @@ from openllm.engines.base import Engine, EngineConfig, Generation, Sampling
 from openllm.engines.open import open_engine, preload
 from openllm.errors import OpenLLMError, RunnerFailed
 from openllm.parent import die_with_parent
+from openllm.runner.adapters import load_adapter
 from openllm.runner.loop import FrontGone, Line, Loop
 from openllm.runner.wire import Failed, Load, Progress, Ready
 
@@ -61,6 +62,8 @@ def _load(line: Line) -> Engine:
     config = _first_message(line)
     begun = time.monotonic()
     engine = open_engine(config, lambda text: line.send(Progress(text)))
+    for adapter in config.adapters:
+        line.send(load_adapter(engine, adapter))
     _decode_one_token(engine)
     gc.freeze()
     gc.enable()

@@ -9,15 +9,18 @@ from collections.abc import Iterator
 
 from openllm.engines.base import Delta, Engine, Generation
 from openllm.errors import OpenLLMError
+from openllm.runner.adapters import load_adapter, unload_adapter
 from openllm.runner.wire import (
     Abort,
     Add,
     Frames,
     Load,
+    LoadAdapter,
     Step,
     Stop,
     ToFront,
     ToRunner,
+    UnloadAdapter,
     decode_to_runner,
     frame,
 )
@@ -88,6 +91,10 @@ class Loop:
             case Abort(ids):
                 for request_id in ids:
                     self._engine.abort(request_id)
+            case LoadAdapter(adapter):
+                self._line.send(load_adapter(self._engine, adapter))
+            case UnloadAdapter(name):
+                self._line.send(unload_adapter(self._engine, name))
             case Stop():
                 self._stopped = True
             case Load():

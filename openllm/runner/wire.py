@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from openllm.engines.base import Delta, EngineConfig, Generation
+from openllm.engines.base import AdapterFiles, Delta, EngineConfig, Generation
 
 _LENGTH = struct.Struct("<I")
 MAX_FRAME_BYTES = 256 * 1024 * 1024
@@ -34,6 +34,18 @@ class Abort(msgspec.Struct, frozen=True, array_like=True, tag="abort"):
     """Front to runner: forget these sequences."""
 
     ids: list[int]
+
+
+class LoadAdapter(msgspec.Struct, frozen=True, array_like=True, tag="load_adapter"):
+    """Front to runner: load this LoRA adapter; answered by ``AdapterDone``."""
+
+    adapter: AdapterFiles
+
+
+class UnloadAdapter(msgspec.Struct, frozen=True, array_like=True, tag="unload_adapter"):
+    """Front to runner: forget this LoRA adapter, which no sequence uses; answered by ``AdapterDone``."""
+
+    name: str
 
 
 class Stop(msgspec.Struct, frozen=True, array_like=True, tag="stop"):
@@ -63,14 +75,33 @@ class Failed(msgspec.Struct, frozen=True, array_like=True, tag="failed"):
     hint: str | None
 
 
+class AdapterDone(msgspec.Struct, frozen=True, array_like=True, tag="adapter_done"):
+    """Runner to front: what was asked for this adapter is done, or why it is not. The engine serves on.
+
+    Sent unasked, before ``Ready``, for each of ``EngineConfig.adapters``.
+    """
+
+    name: str
+    failed: Failed | None = None
+
+
 class Step(msgspec.Struct, frozen=True, array_like=True, tag="step"):
     """Runner to front: one step of the engine is done; ``deltas`` may be empty."""
 
     deltas: list[Delta]
 
 
-ToRunner = Load | Add | Abort | Stop
-ToFront = Progress | Ready | Failed | Step
+ToRunner = Load | Add | Abort | Stop | LoadAdapter | UnloadAdapter
+ToFront = Progress | Ready | Failed | Step | AdapterDone
+
+
+def parted(message: ToRunner) -> Iterator[ToRunner]:
+    """The message, or several that say the same: sequences with images travel one by one, as a frame has a limit."""
+    if isinstance(message, Add) and any(each.images for each in message.generations):
+        yield from (Add([each]) for each in message.generations)
+    else:
+        yield message
+
 
 _encoder = msgspec.msgpack.Encoder()
 _to_runner = msgspec.msgpack.Decoder(ToRunner)

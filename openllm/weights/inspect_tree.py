@@ -104,6 +104,7 @@ def _safetensors_manifest(tree: ModelTree, name: str, sources: Sources) -> Manif
         engines=("vllm", "transformers"),
         chat=guess_chat(template),
         task=_task(tree, config, template),
+        sees=isinstance(raw.get("vision_config"), dict),
     )
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from openllm.api.answer import Answer, Choice, Reader
+from openllm.api.chat_prompter import ChatPrompt
 from openllm.api.event_stream import EventStream, comment
 from openllm.api.metrics import Metrics
 from openllm.api.parameters import ChatRequest, CompletionRequest, Parameters
@@ -82,8 +83,8 @@ class Service:
 
     def chat(self, request: ChatRequest, reader: Reader) -> Answer:
         """Submit a conversation. Needs the prompter. Raises ``RequestError``."""
-        prompt = self.prompter.result().chat_prompt(request.messages)
-        return self._submit(request, [prompt], request.answer_tokens(), reader)
+        prompt = self.prompter.result().chat_prompt(request)
+        return self._submit(request, [prompt.ids], request.answer_tokens(), reader, prompt)
 
     def complete(self, request: CompletionRequest, reader: Reader) -> Answer:
         """Submit bare prompts: the choices of the first, then of the second. Raises ``RequestError``."""
@@ -92,7 +93,12 @@ class Service:
         return self._submit(request, prompts, request.answer_tokens(), reader)
 
     def _submit(
-        self, request: Parameters, prompts: list[list[int]], asked: int | None, reader: Reader
+        self,
+        request: Parameters,
+        prompts: list[list[int]],
+        asked: int | None,
+        reader: Reader,
+        chat: ChatPrompt | None = None,
     ) -> Answer:
         prompter = self.prompter.result()
         prompter.check_ids(request.stop_token_ids)
@@ -102,7 +108,10 @@ class Service:
             longest = prompter.answer_tokens(prompt, asked)
             for choice in range(request.n or 1):
                 sampling = request.sampling(longest, prompter.end_ids, choice)
-                choices.append(Choice(prompt, sampling, prompter.detokenizer(prompt, stops)))
+                if chat is None:
+                    choices.append(Choice(prompt, sampling, prompter.detokenizer(prompt, stops)))
+                else:
+                    choices.append(prompter.chat_choice(chat, sampling, stops))
         prompt_tokens = sum(map(len, prompts))
         self.metrics.prompt_tokens += prompt_tokens
         return Answer(self.keeper.desk, choices, prompt_tokens, reader)

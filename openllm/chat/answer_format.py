@@ -86,8 +86,12 @@ class AnswerFormat(msgspec.Struct, frozen=True):
         script = self._script(tools if reads_tools else {}, prompt)
         return AnswerParser(script, most_calls, holds_space=reads_tools)
 
-    def closing(self, prompt: str) -> str:
-        """What ends the reasoning that ``prompt`` opens; "" if it opens none."""
+    def forced_opening(self, prompt: str, name: str | None) -> str:
+        """What goes behind ``prompt`` where a guide forces the answer to be a call, of the function ``name`` if it
+        is known: the guide holds from the first token on, so there is no reasoning, and it is closed if it is open.
+        """
+        if self.harmony:
+            return harmony.forced_opening(name)
         marks = REASONING_MARKS.get(self.reasoning)
         return f"{marks.ends[0]}\n\n" if marks is not None and marks.opened_by(prompt) else ""
 

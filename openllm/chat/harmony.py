@@ -19,7 +19,8 @@ _START = "<|start|>"
 _CHANNEL = "<|channel|>"
 _MESSAGE = "<|message|>"
 _ENDS = ("<|end|>", "<|call|>", "<|return|>")
-MARKS = (_START, _CHANNEL, _MESSAGE, "<|constrain|>", *_ENDS)
+_CONSTRAIN = "<|constrain|>"
+MARKS = (_START, _CHANNEL, _MESSAGE, _CONSTRAIN, *_ENDS)
 _HEADS = (_START, _CHANNEL, " to=")
 _RECIPIENT = re.compile(r"\bto=([^\s<]+)")
 _CHANNEL_NAME = re.compile(r"<\|channel\|>\s*(\w+)")
@@ -87,3 +88,10 @@ def _body(source: Incoming, emit: Callable[[str], None]) -> Steps[str]:
             emit(piece)
         if mark or not piece:
             return mark if mark == _START else ""
+
+
+def forced_opening(name: str | None) -> str:
+    """The head of a message, behind ``<|start|>assistant``, whose content is JSON: for the function ``name`` if it is
+    known."""
+    to = "final" if name is None else f"commentary to={_FUNCTIONS}{name}"
+    return f"{_CHANNEL}{to} {_CONSTRAIN}json{_MESSAGE}"

@@ -49,3 +49,8 @@ def deepseek_v3(source: Incoming, out: Outgoing, tools: Tools) -> Steps[None]:
         return True
 
     return marked_calls(source, out, (_START,), read, opening=(_OPENING,), closing=(_END, _CLOSING))
+
+
+def written_call(name: str, arguments: str) -> str:
+    """A section with one call, as V3.1 writes it."""
+    return f"{_OPENING}{_START}{name}{_SEPARATOR}{arguments}{_END}{_CLOSING}"

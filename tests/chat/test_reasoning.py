@@ -69,6 +69,18 @@ def test_calls_without_tools_are_text() -> None:
     assert read(AnswerFormat("harmony", "harmony").parser({}, ""), message) == Read(message, "", ())
 
 
-@pytest.mark.parametrize(("prompt", "closing"), [("<think>\n", "</think>\n\n"), ("<think></think>", ""), ("", "")])
-def test_open_reasoning_can_be_closed(prompt: str, closing: str) -> None:
-    assert AnswerFormat("none", "think").closing(prompt) == closing
+@pytest.mark.parametrize(
+    ("format_", "prompt", "opening"),
+    [
+        ("think", "<think>\n", "</think>\n\n"),
+        ("think", "<think></think>", ""),
+        ("none", "<think>", ""),
+        (
+            "harmony",
+            "<|start|>assistant",
+            "<|channel|>commentary to=functions.now <|constrain|>json<|message|>",
+        ),
+    ],
+)
+def test_a_forced_call_leaves_reasoning_out(format_: str, prompt: str, opening: str) -> None:
+    assert AnswerFormat("none", format_).forced_opening(prompt, "now") == opening

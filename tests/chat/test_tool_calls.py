@@ -247,7 +247,7 @@ CUT = [
     ("glm", "<tool_call>get_weather<arg_key>city</arg_key><arg_value>Pa", '{"city": "Pa'),
     (
         "qwen3_xml",
-        "<tool_call>\n<function=get_weather>\n<parameter=days>\n[1]\n</parameter>\n<para",
+        "<tool_call>\n<function=get_weather>\n<parameter=days>\n[1]\n</parameter>\n",
         '{"days": [1]',
     ),
     ("pythonic", '[get_weather(city="Pa', '{"city": "Pa'),
@@ -279,7 +279,9 @@ def read_now(events: list[Any]) -> str:
     return "".join(event.arguments for event in events)
 
 
-@pytest.mark.parametrize(("tools", "answer", "text", "calls"), [entry for entry in ANSWERS if len(entry[3]) > 1])
+@pytest.mark.parametrize(
+    ("tools", "answer", "text", "calls"), [entry for entry in ANSWERS if len(entry[3]) > 1]
+)
 def test_an_answer_ends_after_the_most_calls(
     tools: str, answer: str, text: str, calls: list[tuple[str, Any]]
 ) -> None:

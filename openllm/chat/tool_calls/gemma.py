@@ -39,4 +39,4 @@ def gemma(source: Incoming, out: Outgoing, tools: Tools) -> Steps[None]:
             out.end()
         return True
 
-    return marked_calls(source, out, _STARTS, read, closing=(*_ENDS, *_HANDOVER))
+    return marked_calls(source, out, _STARTS, read, closing=_ENDS, final=_HANDOVER)

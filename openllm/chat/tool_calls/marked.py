@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from openllm.chat.parsing.incoming import Incoming, Steps
-from openllm.chat.parsing.outgoing import Outgoing
+from openllm.chat.parsing.outgoing import Enough, Outgoing
 
 ReadCall = Callable[[str], Steps[bool]]
 """Reads what stands behind a mark; False if it is no call after all."""
@@ -19,13 +19,14 @@ def marked_calls(
     *,
     opening: tuple[str, ...] = (),
     closing: tuple[str, ...] = (),
+    final: tuple[str, ...] = (),
 ) -> Steps[None]:
     """Read the rest of an answer: text, and a call behind each of ``starts``.
 
     What is no call after all is text, its mark included. ``opening`` marks stand around calls and are left out;
-    so are ``closing`` ones behind the first call.
+    so are ``closing`` ones behind the first call, and with a ``final`` one there the answer ends.
     """
-    marks = (*starts, *opening, *closing)
+    marks = (*starts, *opening, *closing, *final)
     while True:
         piece, mark = yield from source.piece(marks)
         if piece:
@@ -36,8 +37,10 @@ def marked_calls(
                 source.forget()
             else:
                 out.text(source.recorded())
+        elif mark in final and out.calls:
+            raise Enough
         elif mark:
-            if mark in closing and not out.calls:
+            if mark not in opening and not out.calls:
                 out.text(mark)
         elif not piece:
             return

@@ -93,13 +93,13 @@ class Answer:
         if delta.cached:
             usage.cached_tokens = min(usage.prompt_tokens, usage.cached_tokens + delta.cached)
         text = detokenizer.push(tokens) if tokens else ""
-        if delta.finish == "error":
+        if delta.finish is None and parser is None and detokenizer.stopped is None:
+            if text:
+                self._reader.read([(index, TextDelta(text))])
+        elif delta.finish == "error":
             self._fail(delta)
         elif parser is not None:
             self._parse(delta, index, detokenizer, parser, text)
-        elif delta.finish is None and detokenizer.stopped is None:
-            if text:
-                self._reader.read([(index, TextDelta(text))])
         else:
             self._finish(delta, index, detokenizer, text)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from openllm.chat.answer_format import AnswerFormat
+from openllm.chat.events import Event, ReasoningDelta
 from tests.chat.answers import Read, parser_of, read
 
 CALL = '<tool_call>{"name": "now", "arguments": {}}</tool_call>'
@@ -53,8 +54,8 @@ def test_reasoning_comes_while_it_is_thought() -> None:
     assert read_texts(parser.push(" me")) == [" me"]
 
 
-def read_texts(events: list[object]) -> list[str]:
-    return [event.text for event in events]  # type: ignore[attr-defined]
+def read_texts(events: list[Event]) -> list[str]:
+    return [event.text for event in events if isinstance(event, ReasoningDelta)]
 
 
 def test_plain_answers_need_no_parser() -> None:

@@ -37,6 +37,7 @@ class Usage(msgspec.Struct):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+    reasoning_tokens: int = 0
 
     def body(self) -> dict[str, object]:
         """The ``usage`` object."""
@@ -45,6 +46,7 @@ class Usage(msgspec.Struct):
             "completion_tokens": self.completion_tokens,
             "total_tokens": self.prompt_tokens + self.completion_tokens,
             "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
+            "completion_tokens_details": {"reasoning_tokens": self.reasoning_tokens},
         }
 
 
@@ -107,7 +109,10 @@ class Answer:
         self, delta: Delta, index: int, detokenizer: Detokenizer, parser: AnswerParser, text: str
     ) -> None:
         """The way of an answer in which there may be calls or reasoning."""
+        thought = parser.thinking
         events = parser.push(text) if text else []
+        if thought or parser.thinking:  # the marks around it count too
+            self.usage.reasoning_tokens += len(delta.tokens)
         if delta.finish is None and detokenizer.stopped is None and not parser.complete:
             if events:
                 self._reader.read([(index, happened) for happened in events])

@@ -50,6 +50,7 @@ def harmony(source: Incoming, out: Outgoing, tools: Tools) -> Steps[None]:
             opening = yield from _addressed(source, out, head, tools)
         elif _channel(head) == "analysis":
             source.forget()
+            out.begin_thought()
             opening = yield from _body(source, out.thought)
             out.end_thought()
         else:

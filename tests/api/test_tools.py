@@ -182,6 +182,19 @@ def test_reasoning_is_parted_from_the_answer(bird: openai.OpenAI) -> None:
     assert message.reasoning_content == "1 + 1"
 
 
+def test_reasoning_tokens_are_counted(bird: openai.OpenAI) -> None:
+    def counts(answer: str) -> tuple[int, int]:
+        messages: Any = [{"role": "user", "content": answer}]
+        usage = bird.chat.completions.create(model=NAME, messages=messages).usage
+        assert usage is not None
+        assert usage.completion_tokens_details is not None
+        return usage.completion_tokens_details.reasoning_tokens or 0, usage.completion_tokens
+
+    assert counts("Two.")[0] == 0
+    reasoning, whole = counts("<think>\none and one\n</think>\n\nTwo.")
+    assert 3 < reasoning < whole
+
+
 def test_every_choice_is_read_by_itself(bird: openai.OpenAI) -> None:
     answer = bird.chat.completions.create(
         model=NAME,

@@ -19,11 +19,22 @@ class Outgoing:
     that calls may come: white space waits then until what follows it is known.
     """
 
-    __slots__ = ("_begun", "_events", "_holds_space", "_most_calls", "_space", "_thought_space", "calls")
+    __slots__ = (
+        "_begun",
+        "_events",
+        "_holds_space",
+        "_most_calls",
+        "_space",
+        "_thought_space",
+        "calls",
+        "thinking",
+    )
 
     def __init__(self, most_calls: int | None = None, *, holds_space: bool = True) -> None:
         self.calls = 0
         """Calls begun."""
+        self.thinking = False
+        """Is what comes now reasoning?"""
         self._events: list[Event] = []
         self._most_calls = most_calls
         self._holds_space = holds_space
@@ -46,6 +57,10 @@ class Outgoing:
         if body:
             self._events.append(TextDelta(body))
 
+    def begin_thought(self) -> None:
+        """Reasoning begins."""
+        self.thinking = True
+
     def thought(self, piece: str) -> None:
         """Text that the model thinks."""
         if self._thought_space is None:
@@ -60,6 +75,7 @@ class Outgoing:
 
     def end_thought(self) -> None:
         """The reasoning is over; white space before the text is left out."""
+        self.thinking = False
         if self._thought_space is not None:
             self._thought_space = ""
         self._begun = False

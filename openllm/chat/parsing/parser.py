@@ -32,6 +32,11 @@ class AnswerParser:
         """Is there a call in what has come?"""
         return bool(self._out.calls)
 
+    @property
+    def thinking(self) -> bool:
+        """Does what came last belong to reasoning?"""
+        return self._out.thinking
+
     def push(self, text: str) -> list[Event]:
         """The events that are certain with more text."""
         if self.complete:

@@ -42,6 +42,8 @@ def marked_reasoning(source: Incoming, out: Outgoing, marks: ReasoningMarks, *, 
 
     ``opened``: the prompt ends within it.
     """
+    if opened:
+        out.begin_thought()
     source.record()
     yield from source.space()
     start = yield from source.literal(*marks.starts)
@@ -49,6 +51,7 @@ def marked_reasoning(source: Incoming, out: Outgoing, marks: ReasoningMarks, *, 
     if not start and not opened:
         out.text(before)
         return
+    out.begin_thought()
     if not start:
         out.thought(before)
     while True:

@@ -32,10 +32,8 @@ def harmony(source: Incoming, out: Outgoing, tools: Tools) -> Steps[None]:
     """Read an answer behind ``<|start|>assistant``. Text outside of messages is text for the user, and so are
     calls if there are no ``tools``."""
     wrote = False
-    opening = ""
-    while (yield from source.peek()):
-        if not opening:
-            opening = yield from source.literal(*_HEADS)
+    opening = yield from source.literal(*_HEADS)
+    while opening or (yield from source.peek()):
         if not opening:
             piece, opening = yield from source.piece((_START, _CHANNEL))
             out.text(piece)

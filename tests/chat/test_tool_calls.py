@@ -232,6 +232,8 @@ NO_CALLS = [
     ("pythonic", "<|tool_call_start|>nothing<|tool_call_end|>"),
     ("gemma", "<|tool_call>now{}<tool_call|>"),
     ("harmony", "<|channel|>final no message"),
+    ("harmony", "text<|channel|>"),
+    ("harmony", "text to=functions.now<|message|>{}"),
 ]
 
 

@@ -54,7 +54,7 @@ CALLS: dict[str, list[tuple[str, dict[str, Any]]]] = {
 }
 # What models end an answer with; it is not part of it.
 _ENDS = re.compile(
-    r"\s*(<\|im_end\|>|</s>|<\|eot_id\|>|<\|end_of_text\|>|<\|role_end\|>|</assistant>|<sep>|<\|end\|>|<\|call\|>"
+    r"\s*(<\|im_end\|>|</s>|<\|eot_id\|>|<\|end_of_text\|>|<\|role_end\|>|</assistant>|<sep>|\n<\|end\|>|<\|call\|>"
     r"|<\uff5cend\u2581of\u2581sentence\uff5c>|<\|tool_response>).*",
     re.DOTALL,
 )
@@ -80,14 +80,14 @@ class Case:
         fitted = fit_calls(template_messages(messages, template_traits(self.source)), self.traits)
         return self.template.render(fitted, tools=TOOLS, add_generation_prompt=prompt)
 
-    def answer(self, message: dict[str, Any]) -> str:
-        """What the template writes for an assistant's message behind the prompt."""
+    def answer(self, message: dict[str, Any]) -> tuple[str, str]:
+        """A prompt, and what the template writes for an assistant's message behind it."""
         prompt = self.render([USER], prompt=True)
         whole = self.render([USER, message], prompt=False)
         if not whole.startswith(prompt):
             prompt = _THINKING.sub("", prompt)
         assert whole.startswith(prompt), (prompt[-100:], whole[-300:])
-        return whole[len(prompt) :].removeprefix("</think>")
+        return prompt, _ENDS.sub("", whole[len(prompt) :].removeprefix("</think>"))
 
 
 USER = {"role": "user", "content": "How is the weather?"}
@@ -128,14 +128,13 @@ def test_a_written_call_is_read_back(
         return
     if path.stem in _UNQUOTED:
         calls = [(name, {**given, "text": "a b"} if given else given) for name, given in calls]
-    answer = case.answer(message(calls, content))
+    prompt, answer = case.answer(message(calls, content))
     if case.traits.single:
         calls = calls[:1]  # the others are turns of their own
-    text = _ENDS.sub("", answer)
-    found = read(case.format.parser(SCHEMAS, ""), text)
-    assert found.parsed() == calls, text
+    found = read(case.format.parser(SCHEMAS, prompt), answer)
+    assert found.parsed() == calls, answer
     assert found.text.strip() in ("", content)
-    assert read(case.format.parser(SCHEMAS, ""), *text) == found
+    assert read(case.format.parser(SCHEMAS, prompt), *answer) == found
 
 
 @pytest.mark.parametrize("path", known(), ids=lambda path: path.stem)

@@ -84,10 +84,11 @@ class Case:
         """A prompt, and what the template writes for an assistant's message behind it."""
         prompt = self.render([USER], prompt=True)
         whole = self.render([USER, message], prompt=False)
-        if not whole.startswith(prompt):
-            prompt = _THINKING.sub("", prompt)
+        over = ""
+        if not whole.startswith(prompt):  # it writes no reasoning where there was none
+            prompt, over = _THINKING.sub("", prompt), "</think>"
         assert whole.startswith(prompt), (prompt[-100:], whole[-300:])
-        return prompt, _ENDS.sub("", whole[len(prompt) :].removeprefix("</think>"))
+        return prompt, _ENDS.sub("", whole[len(prompt) :].removeprefix(over))
 
 
 USER = {"role": "user", "content": "How is the weather?"}

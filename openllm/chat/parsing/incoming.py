@@ -146,15 +146,22 @@ class Incoming:
     def _held(self, markers: tuple[str, ...]) -> int:
         """How many of the last characters may be the beginning of a marker."""
         text = self._text
-        longest = max(map(len, markers)) - 1
+        longest, firsts = _beginnings(markers)
         for start in range(max(self._at, len(text) - longest), len(text)):
-            rest = text[start:]
-            for marker in markers:
-                if marker.startswith(rest):
-                    return len(rest)
+            if text[start] in firsts:
+                rest = text[start:]
+                for marker in markers:
+                    if marker.startswith(rest):
+                        return len(rest)
         return 0
 
 
 @lru_cache(maxsize=64)
 def _any_of(markers: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile("|".join(map(re.escape, markers)))
+
+
+@lru_cache(maxsize=64)
+def _beginnings(markers: tuple[str, ...]) -> tuple[int, frozenset[str]]:
+    """The length of the longest part of a marker that is not all of it, and the characters that begin markers."""
+    return max(map(len, markers)) - 1, frozenset(marker[0] for marker in markers)

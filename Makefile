@@ -9,7 +9,7 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 # Without bytecode each start compiles what it imports: seconds, where Python may not write it by itself.
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: install install-dev start test check fmt bench clean
+.PHONY: install install-dev start test check fuzz fmt bench clean
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
@@ -41,6 +41,11 @@ check: install-dev
 
 test: check
 	$(BIN)/pytest -q
+
+# Well over 100,000 cases in all.
+FUZZ_CASES ?= 15000
+fuzz: install-dev
+	OPENLLM_FUZZ_CASES=$(FUZZ_CASES) $(BIN)/pytest -q --timeout 7200 tests/fuzz
 
 fmt: install-dev
 	$(BIN)/ruff check --fix .

@@ -82,7 +82,7 @@ async def _whole(
     request: Request,
     submit: Submit,
     envelope: Envelope,
-    choice_body: Callable[[int, str, str | None], dict[str, Any]],
+    choice_body: Callable[[int, WholeReader], dict[str, Any]],
     count: int,
 ) -> Response:
     reader = WholeReader(count)
@@ -96,15 +96,20 @@ async def _whole(
                 answer.abandon()
     except ClientGoneError:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
-    pairs = zip(reader.texts, reader.reasons, strict=True)
-    choices = [choice_body(index, text, reason) for index, (text, reason) in enumerate(pairs)]
+    choices = [choice_body(index, reader) for index in range(count)]
     return JSONResponse(envelope.body(choices, usage=answer.usage.body()))
 
 
-def _chat_choice(index: int, text: str, reason: str | None) -> dict[str, Any]:
-    message = {"role": "assistant", "content": text, "refusal": None}
-    return {"index": index, "message": message, "logprobs": None, "finish_reason": reason}
+def _chat_choice(index: int, reader: WholeReader) -> dict[str, Any]:
+    text, reasoning, calls = reader.text(index), reader.reasoning(index), reader.calls[index].body()
+    message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
+    if reasoning:
+        message["reasoning_content"] = reasoning
+    if calls:
+        message |= {"content": text or None, "tool_calls": calls}
+    return {"index": index, "message": message, "logprobs": None, "finish_reason": reader.reasons[index]}
 
 
-def _text_choice(index: int, text: str, reason: str | None) -> dict[str, Any]:
-    return {"index": index, "text": text, "logprobs": None, "finish_reason": reason}
+def _text_choice(index: int, reader: WholeReader) -> dict[str, Any]:
+    text = reader.text(index)
+    return {"index": index, "text": text, "logprobs": None, "finish_reason": reader.reasons[index]}

@@ -69,8 +69,6 @@ _LIMITED = frozenset(
         "store",
         "stream_options.include_obfuscation",
         "suffix",
-        "tool_choice",
-        "tools",
         "top_logprobs",
     )
 )

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StringConstraint
 from openllm.engines.base import Sampling
 
 _INT64 = 2**63
+MOST_TOOLS = 512
 StopText = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 # A value that changes nothing, for parameters that clients send by habit and that have no other value here.
 Off = Literal[False] | None
@@ -84,7 +85,11 @@ def _or(value: float | None, default: float) -> float:
 
 
 class Function(Body):
-    """A function that the model may call; ``parameters`` is the JSON Schema of its arguments."""
+    """A function that the model may call; ``parameters`` is the JSON Schema of its arguments.
+
+    They are held to it where ``tool_choice`` forces the call, ``strict`` or not; otherwise they are what the model
+    wrote.
+    """
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
     description: str | None = None
@@ -166,9 +171,22 @@ class ChatRequest(Parameters):
 
     logprobs: Off = None
     top_logprobs: Literal[0] | None = None
-    tools: Annotated[list[FunctionTool], Field(max_length=0)] | None = None
-    tool_choice: Literal["none", "auto"] | None = None
-    parallel_tool_calls: bool | None = None
+    tools: Annotated[list[FunctionTool], Field(max_length=MOST_TOOLS)] | None = None
+    tool_choice: ToolChoice | None = Field(default=None, description="Default: auto with tools, else none.")
+    parallel_tool_calls: bool | None = Field(default=True, description="False: at most one call an answer.")
+    reasoning_effort: ReasoningEffort | None = Field(
+        default=None, description="Given to the chat template; where that only knows on and off, none is off."
+    )
+    chat_template_kwargs: dict[str, Any] | None = Field(
+        default=None, description="Switches of the model's chat template. Beyond OpenAI's API."
+    )
+    add_generation_prompt: bool | None = Field(
+        default=None,
+        description="Begin a new turn. Default: unless continue_final_message. Beyond OpenAI's API.",
+    )
+    continue_final_message: bool | None = Field(
+        default=False, description="Go on with the last message, an assistant's. Beyond OpenAI's API."
+    )
     response_format: TextFormat | None = None
     modalities: list[Literal["text"]] | None = None
     metadata: dict[str, str] | None = None

@@ -7,7 +7,8 @@ from typing import Protocol
 
 from openllm.api.answer import ChoiceEvent, Reader
 from openllm.api.event_stream import EventStream
-from openllm.chat.events import Finished, TextDelta
+from openllm.api.whole_calls import WholeCalls
+from openllm.chat.events import Finished, ReasoningDelta, TextDelta, ToolCallDelta
 from openllm.errors import OpenLLMError
 
 
@@ -57,21 +58,31 @@ class StreamReader(EndWaiter):
 
 
 class WholeReader(EndWaiter):
-    """Keeps the text and the end of each of ``count`` choices."""
+    """Keeps the text, the reasoning, the calls and the end of each of ``count`` choices."""
 
     def __init__(self, count: int) -> None:
         super().__init__()
         self._texts: list[list[str]] = [[] for _ in range(count)]
+        self._reasoning: list[list[str]] = [[] for _ in range(count)]
+        self.calls = [WholeCalls() for _ in range(count)]
         self.reasons: list[str | None] = [None] * count
 
-    @property
-    def texts(self) -> list[str]:
-        return ["".join(parts) for parts in self._texts]
+    def text(self, index: int) -> str:
+        """Of the choice ``index``."""
+        return "".join(self._texts[index])
+
+    def reasoning(self, index: int) -> str:
+        """Of the choice ``index``."""
+        return "".join(self._reasoning[index])
 
     def read(self, events: list[ChoiceEvent]) -> None:
         for index, happened in events:
             match happened:
                 case TextDelta(text):
                     self._texts[index].append(text)
+                case ReasoningDelta(text):
+                    self._reasoning[index].append(text)
+                case ToolCallDelta():
+                    self.calls[index].add(happened)
                 case Finished(reason):
                     self.reasons[index] = reason

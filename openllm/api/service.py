@@ -10,6 +10,7 @@ from typing import Any
 
 from openllm.api.adapter_loader import AdapterLoader
 from openllm.api.answer import Answer, Choice, Reader
+from openllm.api.chat_prompter import ChatPrompt
 from openllm.api.event_stream import EventStream
 from openllm.api.images import Images
 from openllm.api.metrics import Metrics
@@ -87,8 +88,8 @@ class Service:
 
     def chat(self, request: ChatRequest, reader: Reader) -> Answer:
         """Submit a conversation. Needs the prompter. Raises ``RequestError``."""
-        prompt = self.prompter.result().chat_prompt(request.messages)
-        return self._submit(request, [prompt], request.answer_tokens(), reader, request.images)
+        prompt = self.prompter.result().chat_prompt(request)
+        return self._submit(request, [prompt.ids], request.answer_tokens(), reader, prompt, request.images)
 
     def complete(self, request: CompletionRequest, reader: Reader) -> Answer:
         """Submit bare prompts: the choices of the first, then of the second. Raises ``RequestError``."""
@@ -98,7 +99,7 @@ class Service:
 
     def prompt_tokens(self, request: ChatRequest) -> int:
         """How long the prompt of a conversation is. Needs the prompter. Raises ``RequestError``."""
-        return len(self.prompter.result().chat_prompt(request.messages))
+        return len(self.prompter.result().chat_prompt(request).ids)
 
     def _submit(
         self,
@@ -106,6 +107,7 @@ class Service:
         prompts: list[list[int]],
         asked: int | None,
         reader: Reader,
+        chat: ChatPrompt | None = None,
         images: tuple[bytes, ...] = (),
     ) -> Answer:
         prompter = self.prompter.result()
@@ -116,7 +118,10 @@ class Service:
             longest = prompter.answer_tokens(prompt, asked)
             for choice in range(request.n or 1):
                 sampling = request.sampling(longest, prompter.end_ids, choice)
-                choices.append(Choice(prompt, sampling, prompter.detokenizer(prompt, stops)))
+                if chat is None:
+                    choices.append(Choice(prompt, sampling, prompter.detokenizer(prompt, stops)))
+                else:
+                    choices.append(prompter.chat_choice(chat, sampling, stops))
         prompt_tokens = sum(map(len, prompts))
         self.metrics.prompt_tokens += prompt_tokens
         # Asked again: what had to wait for the weights may find its adapter unloaded.

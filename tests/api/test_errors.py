@@ -36,7 +36,7 @@ def refuse(http: httpx.Client, path: str, body: Any) -> dict[str, Any]:
         ({"messages": [{"role": "user"}]}, "messages[0].content"),
         ({"logit_bias": {"5": 1}}, "logit_bias"),
         ({"logprobs": True}, "logprobs"),
-        ({"tools": [{"type": "function"}]}, "tools"),
+        ({"tools": [{"type": "function"}]}, "tools.0.function"),
         ({"response_format": {"type": "json_object"}}, "response_format.type"),
         ({"stream_options": {"include": True}}, "stream_options.include"),
         ({"best": 1}, "best"),

@@ -75,10 +75,10 @@ class Delta(msgspec.Struct, frozen=True, array_like=True):
     """What one step added to one sequence: new token ids (maybe none), and why it ended, if it did.
 
     The stop id that ended a sequence is not among ``tokens``. ``cached`` counts prompt tokens that were found
-    in the prefix cache, sent with the first delta. ``error`` goes with finish "error", ``kind``
-    is then the class in the error tree and ``param`` the request's field, if they are known. ``logprobs`` has an entry a token of ``tokens``, and
-    ``prompt_logprobs``, sent with the first delta, one for each token of the prompt but the first; both only if
-    asked for.
+    in the prefix cache, sent with the first delta. ``error`` goes with finish "error", ``kind`` is then the
+    class in the error tree and ``param`` the request's field, if they are known. ``logprobs`` has an entry a
+    token of ``tokens``, and ``prompt_logprobs``, sent with the first delta, one for each token of the prompt
+    but the first; both only if asked for.
     """
 
     id: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -60,27 +61,36 @@ def check_schema(guide: Guide, schema: Any, path: str = "#", depth: int = 0) -> 
     if not isinstance(schema, dict):
         raise wrong(guide, f"{path} must be an object")
     _check_type(guide, schema.get("type"), path)
+    if "enum" in schema:
+        _check_kind(guide, schema["enum"], list, f"{path}/enum")
+    for place, part in parts(guide, schema, path):
+        check_schema(guide, part, place, depth + 1)
+
+
+def parts(guide: Guide, schema: dict[str, Any], path: str) -> Iterator[tuple[str, Any]]:
+    """The schemas inside a schema and where they stand. Raises ``RequestError`` where there should be some."""
     for key, value in schema.items():
         here = f"{path}/{key}"
-        if key in MAPS_OF_SCHEMAS:
-            if not isinstance(value, dict):
-                raise wrong(guide, f"{here} must be an object")
-            for name, part in value.items():
-                check_schema(guide, part, f"{here}/{name}", depth + 1)
-        elif key in LISTS_OF_SCHEMAS:
-            if not isinstance(value, list) or not value:
-                raise wrong(guide, f"{here} must be a list that is not empty")
-            for index, part in enumerate(value):
-                check_schema(guide, part, f"{here}/{index}", depth + 1)
-        elif key in SCHEMAS:
-            check_schema(guide, value, here, depth + 1)
-        elif key == "enum" and (not isinstance(value, list) or not value):
-            raise wrong(guide, f"{here} must be a list that is not empty")
+        if key in _MAPS_OF_SCHEMAS:
+            _check_kind(guide, value, dict, here)
+            yield from ((f"{here}/{name}", part) for name, part in value.items())
+        elif key in _LISTS_OF_SCHEMAS:
+            _check_kind(guide, value, list, here)
+            yield from ((f"{here}/{index}", part) for index, part in enumerate(value))
+        elif key in _SCHEMAS:
+            yield here, value
 
 
-MAPS_OF_SCHEMAS = frozenset(("properties", "patternProperties", "$defs", "definitions", "dependentSchemas"))
-LISTS_OF_SCHEMAS = frozenset(("anyOf", "oneOf", "allOf", "prefixItems"))
-SCHEMAS = frozenset(
+def _check_kind(guide: Guide, value: Any, kind: type, place: str) -> None:
+    if not isinstance(value, kind):
+        raise wrong(guide, f"{place} must be {'an object' if kind is dict else 'a list'}")
+    if kind is list and not value:
+        raise wrong(guide, f"{place} is empty")
+
+
+_MAPS_OF_SCHEMAS = frozenset(("properties", "patternProperties", "$defs", "definitions", "dependentSchemas"))
+_LISTS_OF_SCHEMAS = frozenset(("anyOf", "oneOf", "allOf", "prefixItems"))
+_SCHEMAS = frozenset(
     ("items", "additionalProperties", "additionalItems", "unevaluatedItems", "unevaluatedProperties",
      "propertyNames", "contains", "not", "if", "then", "else")
 )  # fmt: skip

@@ -75,7 +75,7 @@ class OpenVINOEngine:
             sequence.handle.cancel()
 
     def step(self) -> list[Delta]:
-        refused = []
+        refused: list[Delta] = []
         if self._guided.waiting:
             ready, refused = self._guided.take(wait=not self._sequences)
             for request in ready:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from openllm.engines.base import Guide
-from openllm.engines.guides import LISTS_OF_SCHEMAS, MAPS_OF_SCHEMAS, SCHEMAS, read, wrong
+from openllm.engines.guides import parts, read, wrong
 
 _NOTES = frozenset(
     ("title", "description", "default", "examples", "example", "deprecated", "readOnly", "writeOnly", "$schema",
@@ -27,15 +27,8 @@ def check_keywords(guide: Guide) -> None:
 def _check(guide: Guide, schema: Any, path: str) -> None:
     if not isinstance(schema, dict):
         return
-    for key, value in schema.items():
-        here = f"{path}/{key}"
+    for key in schema:
         if key not in _ENFORCED and key not in _NOTES:
-            raise wrong(guide, f"the openvino engine does not enforce {here}")
-        if key in MAPS_OF_SCHEMAS:
-            for name, part in value.items():
-                _check(guide, part, f"{here}/{name}")
-        elif key in LISTS_OF_SCHEMAS:
-            for index, part in enumerate(value):
-                _check(guide, part, f"{here}/{index}")
-        elif key in SCHEMAS:
-            _check(guide, value, here)
+            raise wrong(guide, f"the openvino engine does not enforce {path}/{key}")
+    for place, part in parts(guide, schema, path):
+        _check(guide, part, place)

@@ -84,7 +84,7 @@ def _path(location: tuple[int | str, ...]) -> str:
     """``("body", "stop", "list[str]", 0)`` -> ``stop.0``: without the names of union members."""
     parts = [str(part) for part in location if part != "body"]
     named = [part for part in parts[1:] if part.isidentifier() or part.isdigit()]
-    if parts[0] in _TAGGED:
+    if parts and parts[0] in _TAGGED:
         named = named[1:]
     return ".".join([*parts[:1], *(part for part in named if part not in _UNION_MEMBERS)])
 

@@ -56,7 +56,7 @@ class OpenVINOEngine:
         self._context = config.context
         self._vocabulary = facts.vocabulary
         self._sequences: dict[int, Sequence] = {}
-        self._guided = open_guided(config, facts.vocabulary)
+        self._guided = open_guided(config, path, facts.vocabulary)
         self._pipeline: Any = genai.ContinuousBatchingPipeline(
             path, self._guided.tokenizer, _scheduler(config, facts), "CPU", **_properties(config)
         )

@@ -21,17 +21,17 @@ _MOST_KNOWN = 1024
 Key = tuple[str, str]
 
 
-def open_guided(config: EngineConfig, vocabulary: int) -> Guided:
-    """Give GenAI the vocabulary of ``config.tokenizer``; without one, or with an unknown kind of one, guides are
+def open_guided(config: EngineConfig, folder: Path, vocabulary: int) -> Guided:
+    """Give GenAI the vocabulary of ``config.tokenizer`` for the model in ``folder``; without one, or with an unknown kind of one, guides are
     refused. Blocks for 0.2 to 1 s the first time for a model, else for 0.05 s."""
     if not config.tokenizer:
-        return Guided(genai.Tokenizer(config.path), None, "the model has no tokenizer.json")
+        return Guided(genai.Tokenizer(folder), None, "the model has no tokenizer.json")
     try:
-        folder = vocabulary_folder(Path(config.tokenizer), vocabulary, Path(config.cache))
-    except OpenLLMError as error:
-        return Guided(genai.Tokenizer(config.path), None, error.message)
-    tokenizer = genai.Tokenizer(folder)
-    return Guided(tokenizer, GuideCompiler(folder, tokenizer), "")
+        vocabulary_files = vocabulary_folder(Path(config.tokenizer), vocabulary, Path(config.cache))
+    except (OpenLLMError, OSError) as error:
+        return Guided(genai.Tokenizer(folder), None, str(error))
+    tokenizer = genai.Tokenizer(vocabulary_files)
+    return Guided(tokenizer, GuideCompiler(vocabulary_files, tokenizer), "")
 
 
 class Guided:

@@ -168,16 +168,18 @@ def _tokenizer(config: EngineConfig, vocabulary: int) -> Any:
 
 def _serialized(guide: Guide) -> str:
     """The guide in llguidance's form; what is wrong with it shows when it is compiled. Raises ``RequestError``."""
+    text: str
     try:
         match guide.kind:
             case "json_object":
-                return llguidance.LLMatcher.grammar_from_json_schema('{"type": "object"}', _JSON)
+                text = llguidance.LLMatcher.grammar_from_json_schema('{"type": "object"}', _JSON)
             case "json_schema":
-                return llguidance.LLMatcher.grammar_from_json_schema(guide.text, _JSON)
+                text = llguidance.LLMatcher.grammar_from_json_schema(guide.text, _JSON)
             case kind:
-                return llguidance.grammar_from(kind, guide.text)
+                text = llguidance.grammar_from(kind, guide.text)
     except ValueError as error:
         raise wrong(guide, _reason(str(error))) from error
+    return text
 
 
 def _reason(text: str) -> str:

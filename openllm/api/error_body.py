@@ -52,7 +52,9 @@ def from_validation(error: RequestValidationError) -> RequestError:
         return UnsupportedParameter(
             f"This value of {path!r} is not supported.", hint="Leave it out.", param=path
         )
-    return RequestError(f"The parameter {path!r} is wrong: {first['msg']}.", param=path)
+    return RequestError(
+        f"The parameter {path!r} is wrong: {first['msg'].removeprefix('Value error, ')}.", param=path
+    )
 
 
 # Known parameters of OpenAI's API of which only the values that change nothing are taken.
@@ -62,7 +64,6 @@ _LIMITED = frozenset(
         "logit_bias",
         "logprobs",
         "modalities.0",
-        "response_format.type",
         "service_tier",
         "store",
         "stream_options.include_obfuscation",
@@ -81,10 +82,14 @@ def _path(location: tuple[int | str, ...]) -> str:
     """``("body", "stop", "list[str]", 0)`` -> ``stop.0``: without the names of union members."""
     parts = [str(part) for part in location if part != "body"]
     named = [part for part in parts[1:] if part.isidentifier() or part.isdigit()]
+    if parts and parts[0] in _TAGGED:
+        named = named[1:]
     return ".".join([*parts[:1], *(part for part in named if part not in _UNION_MEMBERS)])
 
 
-_UNION_MEMBERS = frozenset(("str", "int", "StreamOptions", "TextFormat", "constrained"))
+# Unions whose member pydantic names by its tag.
+_TAGGED = frozenset(("response_format",))
+_UNION_MEMBERS = frozenset(("str", "int", "StreamOptions", "StructuredOutputs", "constrained"))
 
 
 def from_http(error: HTTPException) -> JSONResponse:

@@ -155,4 +155,4 @@ class Answer:
     def _fail(self, delta: Delta) -> None:
         self.abandon()
         kind = getattr(errors, delta.kind, RunnerDied)
-        self._reader.end(cast(OpenLLMError, kind(delta.error)))
+        self._reader.end(cast(OpenLLMError, kind(delta.error, param=delta.param or None)))

@@ -37,6 +37,8 @@ class ChatPrompt(msgspec.Struct, frozen=True):
     def parser(self) -> AnswerParser | None:
         """A new one for an answer; None where the answer is nothing but text."""
         use = self.use
+        if self.guide is not None and use is None:
+            return None
         if use is not None and use.forced:
             return forced_parser(use.schemas, use.name, use.most_calls)
         if use is None:
@@ -91,10 +93,9 @@ class ChatPrompter:
                 messages = tell_of_tools(messages, use.shown, self._how(use))
             self._check_use(use, request)
         text = _render(request, template, messages, tools, harmony=self.format.harmony)
-        guide = None
-        if use is not None and use.forced:
-            text += self.format.forced_opening(text, use.name)
-            guide = use.guide()
+        guide = _guide(request, use)
+        if guide is not None:
+            text += self.format.forced_opening(text, use.name if use is not None else None)
         # The template writes the special tokens itself.
         ids = self._tokenizer.encode(text, add_special_tokens=False)
         return ChatPrompt(ids, text, self.format, use, guide)
@@ -126,6 +127,20 @@ class ChatPrompter:
                 param="tools",
             )
         return how or ""
+
+
+def _guide(request: ChatRequest, use: ToolUse | None) -> Guide | None:
+    """What the whole answer must look like, by the tools or by the request's own word."""
+    asked = request.guide()
+    if use is None:
+        return asked
+    if asked is not None:
+        raise RequestError(
+            f"{asked.source} says what the whole answer must look like, so there can be no calls in it.",
+            hint='Use tool_choice "none", or leave one of them out.',
+            param=asked.source.split(".")[0],
+        )
+    return use.guide() if use.forced else None
 
 
 def _render(

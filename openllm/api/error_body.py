@@ -54,7 +54,9 @@ def from_validation(error: RequestValidationError, known: Collection[str] = _KNO
         return UnsupportedParameter(
             f"This value of {path!r} is not supported.", hint="Leave it out.", param=path
         )
-    return RequestError(f"The parameter {path!r} is wrong: {first['msg']}.", param=path)
+    return RequestError(
+        f"The parameter {path!r} is wrong: {first['msg'].removeprefix('Value error, ')}.", param=path
+    )
 
 
 # Known parameters of OpenAI's API of which only the values that change nothing are taken.
@@ -64,7 +66,6 @@ _LIMITED = frozenset(
         "logit_bias",
         "logprobs",
         "modalities.0",
-        "response_format.type",
         "service_tier",
         "store",
         "stream_options.include_obfuscation",

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StringConstraints
+import msgspec
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StringConstraints, model_validator
 
-from openllm.engines.base import Sampling
+from openllm.engines.base import Guide, Sampling
+from openllm.errors import RequestError
 
 _INT64 = 2**63
 MOST_TOOLS = 512
@@ -19,6 +21,70 @@ class Body(BaseModel):
     """A request body or a part of it: an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class TextFormat(Body):
+    """``response_format``: plain text."""
+
+    type: Literal["text"]
+
+
+class JsonObjectFormat(Body):
+    """``response_format``: any JSON object."""
+
+    type: Literal["json_object"]
+
+
+class NamedSchema(Body):
+    """A JSON Schema with a name."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+    description: str | None = None
+    schema_: dict[str, Any] = Field(default_factory=dict, alias="schema")
+    strict: bool | None = None
+
+
+class JsonSchemaFormat(Body):
+    """``response_format``: JSON of a schema; enforced whether ``strict`` or not."""
+
+    type: Literal["json_schema"]
+    json_schema: NamedSchema
+
+
+class StructuredOutputs(Body):
+    """``structured_outputs``, beyond OpenAI's API, named as vLLM names it: exactly one of its keys."""
+
+    regex: str | None = None
+    choice: Annotated[list[str], Field(min_length=1)] | None = None
+    grammar: str | None = None
+    json_: dict[str, Any] | str | None = Field(default=None, alias="json")
+    json_object: Literal[True] | None = None
+
+    @model_validator(mode="after")
+    def _one_key(self) -> StructuredOutputs:
+        if len(self.model_dump(exclude_none=True)) != 1:
+            raise ValueError("exactly one of regex, choice, grammar, json and json_object must be given")
+        return self
+
+    def guide(self) -> Guide:
+        """What it asks for."""
+        if self.regex is not None:
+            return Guide("regex", self.regex, "structured_outputs.regex")
+        if self.choice is not None:
+            return Guide("choice", _json(self.choice), "structured_outputs.choice")
+        if self.grammar is not None:
+            return Guide("grammar", self.grammar, "structured_outputs.grammar")
+        if self.json_ is not None:
+            text = self.json_ if isinstance(self.json_, str) else _json(self.json_)
+            return Guide("json_schema", text, "structured_outputs.json")
+        return Guide("json_object", "", "structured_outputs.json_object")
+
+
+ResponseFormat = Annotated[TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")]
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 class StreamOptions(Body):
@@ -51,6 +117,28 @@ class Parameters(Body):
     stop_token_ids: Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=64)] | None = None
 
     logit_bias: Annotated[dict[str, Any], Field(max_length=0)] | None = None
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = Field(
+        default=None, description="Or one of these. Beyond OpenAI's API."
+    )
+
+    def guide(self) -> Guide | None:
+        """What the whole answer must look like. Raises ``RequestError`` if two things are asked for."""
+        if self.structured_outputs is not None:
+            if self.response_format is not None and not isinstance(self.response_format, TextFormat):
+                raise RequestError(
+                    "response_format and structured_outputs both say what the answer must look like.",
+                    hint="Leave one of them out.",
+                    param="structured_outputs",
+                )
+            return self.structured_outputs.guide()
+        match self.response_format:
+            case JsonObjectFormat():
+                return Guide("json_object")
+            case JsonSchemaFormat(json_schema=named):
+                return Guide("json_schema", _json(named.schema_), "response_format.json_schema.schema")
+            case _:
+                return None
 
     def stops(self) -> tuple[str, ...]:
         """The stop strings."""
@@ -77,6 +165,7 @@ class Parameters(Body):
             seed=None if self.seed is None else (self.seed + choice) % _INT64,
             stop_ids=(*stop_ids, *(self.stop_token_ids or ())),
             min_tokens=min(self.min_tokens or 0, max_tokens),
+            guide=self.guide(),
         )
 
 
@@ -117,46 +206,7 @@ class NamedTool(Body):
     function: FunctionName
 
 
-class TextFormat(Body):
-    """``response_format``: plain text."""
-
-    type: Literal["text"]
-
-
-class JsonObjectFormat(Body):
-    """``response_format``: any JSON object."""
-
-    type: Literal["json_object"]
-
-
-class NamedSchema(Body):
-    """A JSON Schema with a name."""
-
-    name: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
-    description: str | None = None
-    schema_: dict[str, Any] = Field(default_factory=dict, alias="schema")
-    strict: bool | None = None
-
-
-class JsonSchemaFormat(Body):
-    """``response_format``: JSON of a schema; enforced whether ``strict`` or not."""
-
-    type: Literal["json_schema"]
-    json_schema: NamedSchema
-
-
-class StructuredOutputs(Body):
-    """``structured_outputs``, beyond OpenAI's API, named as vLLM names it: exactly one of its keys."""
-
-    regex: str | None = None
-    choice: Annotated[list[str], Field(min_length=1)] | None = None
-    grammar: str | None = None
-    json_: dict[str, Any] | str | None = Field(default=None, alias="json")
-    json_object: Literal[True] | None = None
-
-
 ToolChoice = Literal["none", "auto", "required"] | NamedTool
-ResponseFormat = Annotated[TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")]
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 
 
@@ -187,7 +237,6 @@ class ChatRequest(Parameters):
     continue_final_message: bool | None = Field(
         default=False, description="Go on with the last message, an assistant's. Beyond OpenAI's API."
     )
-    response_format: TextFormat | None = None
     modalities: list[Literal["text"]] | None = None
     metadata: dict[str, str] | None = None
     store: Off = None

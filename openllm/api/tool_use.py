@@ -33,7 +33,7 @@ class ToolUse(msgspec.Struct, frozen=True):
         The form is ours, not the model's, as every engine can hold an answer to a JSON Schema.
         """
         if self.name is not None:
-            return Guide("json_schema", json.dumps(self.schemas[self.name]))
+            return Guide("json_schema", json.dumps(self.schemas[self.name]), "tools")
         definitions: dict[str, Any] = {}
         calls = [
             _call_schema(name, _moved(schema, f"tool{index}", definitions))
@@ -41,7 +41,9 @@ class ToolUse(msgspec.Struct, frozen=True):
         ]
         call = calls[0] if len(calls) == 1 else {"anyOf": calls}
         whole = call if self.most_calls == 1 else {"type": "array", "items": call, "minItems": 1}
-        return Guide("json_schema", json.dumps({**whole, "$defs": definitions} if definitions else whole))
+        return Guide(
+            "json_schema", json.dumps({**whole, "$defs": definitions} if definitions else whole), "tools"
+        )
 
 
 def tool_use(request: ChatRequest) -> ToolUse | None:

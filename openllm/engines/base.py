@@ -20,11 +20,14 @@ class Guide(msgspec.Struct, frozen=True, array_like=True):
     """What the whole answer must look like.
 
     ``text`` is JSON text of the schema for "json_schema", a regular expression for "regex", a JSON list of texts
-    for "choice", a grammar in EBNF for "grammar", and empty for "json_object".
+    for "choice", a grammar in EBNF for "grammar" (its first rule is ``root``), and empty for "json_object".
+    ``source`` names the request's field that asked for it, for errors. It leads to the end of the answer, so
+    there must be a stop id, and ``min_tokens`` must be 0.
     """
 
     kind: GuideKind
     text: str = ""
+    source: str = "response_format"
 
 
 class Sampling(msgspec.Struct, frozen=True, array_like=True):
@@ -75,11 +78,11 @@ class Delta(msgspec.Struct, frozen=True, array_like=True):
     """What one step added to one sequence: new token ids (maybe none), and why it ended, if it did.
 
     The stop id that ended a sequence is not among ``tokens``. ``cached`` counts prompt tokens that were found
-    in the prefix cache, sent with the first delta. ``error`` goes with finish "error", ``kind``
-    is then the class in the error tree, if it is known. ``logprobs`` has an entry a token of ``tokens``, and
-    ``prompt_logprobs``, sent with the first delta, one for each token of the prompt but the first; both only if
-    asked for. ``prompt`` counts the tokens of a prompt with images, theirs included, sent with the first delta;
-    otherwise 0.
+    in the prefix cache, sent with the first delta. ``error`` goes with finish "error", ``kind`` is then the
+    class in the error tree and ``param`` the request's field, if they are known. ``logprobs`` has an entry a
+    token of ``tokens``, and ``prompt_logprobs``, sent with the first delta, one for each token of the prompt
+    but the first; both only if asked for. ``prompt`` counts the tokens of a prompt with images, theirs included,
+    sent with the first delta; otherwise 0.
     """
 
     id: int
@@ -90,6 +93,7 @@ class Delta(msgspec.Struct, frozen=True, array_like=True):
     kind: str = ""
     logprobs: list[Logprobs] | None = None
     prompt_logprobs: list[Logprobs] | None = None
+    param: str = ""
     prompt: int = 0
 
 
@@ -109,7 +113,8 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     ``path`` is a folder or a .gguf file; ``kv_cache_bytes`` the size of the KV cache; ``max_sequences`` the
     widest batch; ``context`` the longest prompt + answer in tokens; ``cache`` a folder for compiled or
-    converted forms; ``options`` are the engine's own, each known to it or refused.
+    converted forms; ``tokenizer`` a folder with tokenizer.json or a .gguf file, "" if there is none (guides are
+    then refused); ``options`` are the engine's own, each known to it or refused.
 
     ``max_adapters`` LoRA adapters of up to ``max_adapter_rank`` can be kept, 0 if none, of which one batch mixes
     ``adapter_slots``; ``adapters`` are loaded before the engine is ready. ``max_images`` is the most that a prompt may
@@ -126,6 +131,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     kv_cache_bytes: int
     threads: int
     cache: str
+    tokenizer: str = ""
     device: str = "cpu"
     kv_cache_dtype: str = "auto"
     tensor_parallel: int = 1
@@ -146,7 +152,8 @@ class Engine(Protocol):
         """Queue a sequence; the ids of ``request.prompt`` and its answer must fit ``context``.
 
         Raises ``errors.RequestError`` if this engine cannot honour its sampling, if the prompt is empty or
-        holds an id that is not in the vocabulary, ``errors.ContextLengthExceeded`` if it is too long.
+        holds an id that is not in the vocabulary, ``errors.ContextLengthExceeded`` if it is too long. A guide
+        may be compiled after this has returned: what is wrong with it then ends the sequence with an error.
         """
 
     def abort(self, request_id: int) -> None:

@@ -50,3 +50,22 @@ def refuse_images(request: Generation) -> None:
         raise UnsupportedParameter(
             "This engine takes text only.", hint="Start with --backend vllm.", param="messages"
         )
+
+
+def check_biases(request: Generation, vocabulary: int) -> None:
+    """Raise ``RequestError`` if a biased id is outside ``range(vocabulary)``."""
+    for token, _ in request.sampling.logit_bias:
+        if not 0 <= token < vocabulary:
+            raise RequestError(
+                f"logit_bias names {token}, which is not a token id in 0..{vocabulary - 1}.",
+                hint="Tokenize with the served model's own tokenizer.",
+                param="logit_bias",
+            )
+
+
+def check_logprobs(request: Generation, most: int) -> None:
+    """Raise ``RequestError`` if more than ``most`` likeliest tokens are asked for at a place."""
+    for name in ("logprobs", "prompt_logprobs"):
+        asked = getattr(request.sampling, name)
+        if asked is not None and not 0 <= asked <= most:
+            raise RequestError(f"{name} must be in 0..{most}.", hint="Ask for fewer.", param=name)

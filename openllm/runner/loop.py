@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterator
 
 from openllm.engines.base import Delta, Engine, Generation
+from openllm.engines.refusal import refusal
 from openllm.errors import OpenLLMError
 from openllm.runner.adapters import load_adapter, unload_adapter
 from openllm.runner.wire import (
@@ -104,7 +105,7 @@ class Loop:
         try:
             self._engine.add(generation)
         except OpenLLMError as error:
-            self._refused.append(Delta(generation.id, [], "error", 0, error.message, type(error).__name__))
+            self._refused.append(refusal(generation.id, error))
         except Exception as error:
             # One bad request must not take the others down with the process.
             _log.exception("request %d was refused by the engine", generation.id)

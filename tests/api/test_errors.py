@@ -37,7 +37,7 @@ def refuse(http: httpx.Client, path: str, body: Any) -> dict[str, Any]:
         ({"logit_bias": {"5": 1}}, "logit_bias"),
         ({"logprobs": True}, "logprobs"),
         ({"tools": [{"type": "function"}]}, "tools.0.function"),
-        ({"response_format": {"type": "json_object"}}, "response_format.type"),
+        ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"stream_options": {"include": True}}, "stream_options.include"),
         ({"best": 1}, "best"),
     ],

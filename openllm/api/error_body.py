@@ -61,7 +61,6 @@ def from_validation(error: RequestValidationError) -> RequestError:
 _LIMITED = frozenset(
     (
         "echo",
-        "logit_bias",
         "logprobs",
         "modalities.0",
         "service_tier",

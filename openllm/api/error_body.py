@@ -63,7 +63,6 @@ def from_validation(error: RequestValidationError, known: Collection[str] = _KNO
 _LIMITED = frozenset(
     (
         "echo",
-        "logit_bias",
         "logprobs",
         "modalities.0",
         "service_tier",

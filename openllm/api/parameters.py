@@ -12,6 +12,7 @@ from openllm.errors import RequestError
 
 _INT64 = 2**63
 MOST_TOOLS = 512
+TokenId = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}$")]
 StopText = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 # A value that changes nothing, for parameters that clients send by habit and that have no other value here.
 Off = Literal[False] | None
@@ -116,7 +117,9 @@ class Parameters(Body):
     ignore_eos: bool | None = Field(default=False, description="Do not stop by itself. Beyond OpenAI's API.")
     stop_token_ids: Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=64)] | None = None
 
-    logit_bias: Annotated[dict[str, Any], Field(max_length=0)] | None = None
+    logit_bias: (
+        Annotated[dict[TokenId, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=1024)] | None
+    ) = Field(default=None, description="What is added to the logits of token ids.")
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = Field(
         default=None, description="Or one of these. Beyond OpenAI's API."
@@ -165,6 +168,7 @@ class Parameters(Body):
             seed=None if self.seed is None else (self.seed + choice) % _INT64,
             stop_ids=(*stop_ids, *(self.stop_token_ids or ())),
             min_tokens=min(self.min_tokens or 0, max_tokens),
+            logit_bias=tuple((int(token), bias) for token, bias in (self.logit_bias or {}).items()),
             guide=self.guide(),
         )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from openllm.engines.base import Delta, EngineConfig, Generation, Sampling
 from openllm.engines.limits import check_ids, check_lengths, refuse_adapter, refuse_images
 from openllm.engines.openvino_convert import converted, form_of
 from openllm.engines.openvino_guide import structured_output
-from openllm.engines.openvino_guided import open_guided
+from openllm.engines.openvino_guided import Guided, open_guided
 from openllm.engines.openvino_model import ModelFacts, read_facts
 from openllm.engines.openvino_sampling import check_sampling
 from openllm.engines.openvino_sequence import Sequence
@@ -56,8 +57,14 @@ class OpenVINOEngine:
         self._context = config.context
         self._vocabulary = facts.vocabulary
         self._sequences: dict[int, Sequence] = {}
+        self._guided: Guided
+        self._pipeline: Any
+        self._open = partial(self._load, config, path, facts)
+        self._open()
+
+    def _load(self, config: EngineConfig, path: Path, facts: ModelFacts) -> None:
         self._guided = open_guided(config, path, facts.vocabulary)
-        self._pipeline: Any = genai.ContinuousBatchingPipeline(
+        self._pipeline = genai.ContinuousBatchingPipeline(
             path, self._guided.tokenizer, _scheduler(config, facts), "CPU", **_properties(config)
         )
 
@@ -67,6 +74,9 @@ class OpenVINOEngine:
         check_lengths(request, self._context)
         check_ids(request, self._vocabulary)
         check_sampling(request.sampling)
+        if self._guided.full and not self.busy():
+            self.close()
+            self._open()  # gives back the memory of all compiled guides
         if self._guided.admit(request):
             self._start(request)
 

@@ -13,17 +13,20 @@ from openllm.engines.openvino_guides import GuideCompiler
 from openllm.engines.openvino_schema import check_keywords
 from openllm.engines.openvino_vocabulary import vocabulary_folder
 from openllm.engines.refusal import refusal
-from openllm.errors import OpenLLMError, UnsupportedParameter
+from openllm.errors import OpenLLMError, Overloaded, UnsupportedParameter
 
 _WAIT_SECONDS = 0.05
-_MOST_KNOWN = 1024
+_MOST_REFUSED = 1024
+# GenAI keeps every guide that it has compiled, for good: 0.1 to 3 MB each with 49,152 tokens.
+MANY_COMPILED = 250
+_MOST_COMPILED = 4 * MANY_COMPILED
 
 Key = tuple[str, str]
 
 
 def open_guided(config: EngineConfig, folder: Path, vocabulary: int) -> Guided:
-    """Give GenAI the vocabulary of ``config.tokenizer`` for the model in ``folder``; without one, or with an unknown kind of one, guides are
-    refused. Blocks for 0.2 to 1 s the first time for a model, else for 0.05 s."""
+    """Give GenAI the vocabulary of ``config.tokenizer`` for the model in ``folder``; without one, or with an
+    unknown kind of one, guides are refused. Blocks for 0.2 to 1 s the first time for a model, else for 0.05 s."""
     if not config.tokenizer:
         return Guided(genai.Tokenizer(folder), None, "the model has no tokenizer.json")
     try:
@@ -41,13 +44,19 @@ class Guided:
         self.tokenizer = tokenizer
         self._compiler = compiler
         self._why_not = why_not
-        self._known: dict[Key, OpenLLMError | None] = {}
+        self._compiled: set[Key] = set()
+        self._refused: dict[Key, OpenLLMError] = {}
         self._waiting: dict[Key, list[Generation]] = {}
 
     @property
     def waiting(self) -> bool:
         """Does a request wait?"""
         return bool(self._waiting)
+
+    @property
+    def full(self) -> bool:
+        """Are so many guides compiled that all should be forgotten when nothing runs?"""
+        return len(self._compiled) >= MANY_COMPILED
 
     def admit(self, request: Generation) -> bool:
         """Can the request begin? If not, it is kept until its guide is compiled. Raises ``RequestError``."""
@@ -63,12 +72,13 @@ class Guided:
         check_guide(request, guide)
         check_keywords(guide)
         key = (guide.kind, guide.text)
-        if key in self._known:
-            error = self._known[key]
-            if error is not None:
-                raise _for(guide, error)
+        if key in self._compiled:
             return True
+        if key in self._refused:
+            raise _for(guide, self._refused[key])
         if key not in self._waiting:
+            if len(self._compiled) + len(self._waiting) >= _MOST_COMPILED:
+                raise Overloaded("Too many different guides are in use.", hint="Try again later.")
             self._waiting[key] = []
             self._compiler.submit(guide)
         self._waiting[key].append(request)
@@ -84,7 +94,10 @@ class Guided:
             wait = False
             guide, error = verdict
             key = (guide.kind, guide.text)
-            self._remember(key, error)
+            if error is None:
+                self._compiled.add(key)
+            else:
+                self._refuse(key, error)
             for request in self._waiting.pop(key, ()):
                 asked = request.sampling.guide
                 if error is None or asked is None:
@@ -106,10 +119,10 @@ class Guided:
         if self._compiler is not None:
             self._compiler.close()
 
-    def _remember(self, key: Key, error: OpenLLMError | None) -> None:
-        self._known[key] = error
-        if len(self._known) > _MOST_KNOWN:
-            del self._known[next(iter(self._known))]
+    def _refuse(self, key: Key, error: OpenLLMError) -> None:
+        self._refused[key] = error
+        if len(self._refused) > _MOST_REFUSED:
+            del self._refused[next(iter(self._refused))]
 
 
 def _for(guide: Guide, error: OpenLLMError) -> OpenLLMError:

@@ -8,7 +8,10 @@ OpenLLMError
 ├── RequestError               a request body that cannot be served                   400
 │   ├── UnsupportedParameter   a parameter we do not implement
 │   ├── ContextLengthExceeded  prompt + max_tokens do not fit the context
-│   └── ModelNotServed         the ``model`` field names another model                404
+│   ├── ModelNotServed         the ``model`` field names another model                404
+│   ├── ObjectNotFound         no file or batch of that id                            404
+│   ├── Conflict               not in the state that it is in                         409
+│   └── TooLarge               more bytes than are taken                              413
 ├── WeightsError               weights cannot be had or cannot be trusted    exit 3   502
 │   ├── GatedModel             the hub wants a licence accepted and a token           403
 │   ├── MissingRevision        the pinned revision is not on the hub                  404
@@ -86,6 +89,21 @@ class ContextLengthExceeded(RequestError):
 class ModelNotServed(RequestError):
     code = "model_not_found"
     status = 404
+
+
+class ObjectNotFound(RequestError):
+    code = "not_found"
+    status = 404
+
+
+class Conflict(RequestError):
+    code = "conflict"
+    status = 409
+
+
+class TooLarge(RequestError):
+    code = "too_large"
+    status = 413
 
 
 class WeightsError(OpenLLMError):

@@ -11,7 +11,8 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from openllm import __version__
-from openllm.api import completions, models, probes
+from openllm.api import batches, completions, files, models, probes
+from openllm.api.archive import Archive
 from openllm.api.error_body import error_response, from_http, from_validation
 from openllm.api.recorder import Recorder
 from openllm.api.service import Service
@@ -20,7 +21,7 @@ from openllm.errors import OpenLLMError
 _log = logging.getLogger("openllm.api")
 
 
-def create_app(service: Service) -> ASGIApp:
+def create_app(service: Service, archive: Archive) -> ASGIApp:
     """The routes, the middleware and the one place where an error becomes a response."""
     app = FastAPI(
         title="OpenLLM",
@@ -33,8 +34,10 @@ def create_app(service: Service) -> ASGIApp:
         },
     )
     app.state.service = service
-    for room in (completions, models, probes):
+    app.state.archive = archive
+    for room in (completions, models, files, batches, probes):
         app.include_router(room.router)
+    archive.routes = app
     return Recorder(app, service.metrics)
 
 

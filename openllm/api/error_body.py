@@ -81,7 +81,7 @@ def _importance(problem: dict[str, Any]) -> tuple[bool, int]:
 
 def _path(location: tuple[int | str, ...]) -> str:
     """``("body", "stop", "list[str]", 0)`` -> ``stop.0``: without the names of union members."""
-    parts = [str(part) for part in location if part != "body"]
+    parts = [str(part) for part in location[1:]]  # behind "body", "query" or "path"
     named = [part for part in parts[1:] if part.isidentifier() or part.isdigit()]
     return ".".join([*parts[:1], *(part for part in named if part not in _UNION_MEMBERS)])
 

@@ -14,6 +14,7 @@ import uvicorn
 import uvloop
 
 from openllm.api.app import create_app
+from openllm.api.archive import Archive, ArchiveOptions
 from openllm.api.metrics import Metrics
 from openllm.api.prompter import Prompter
 from openllm.api.service import Service
@@ -45,21 +46,24 @@ def serve(
     supply: Supply,
     options: FrontOptions,
     *,
+    kept: ArchiveOptions,
     early: Spawned | None,
     tell: Callable[[str], None],
 ) -> None:
     """Serve on ``sock`` until a signal says stop; blocks. SIGTERM or SIGINT drains, a second one stops at once.
 
-    ``early`` is a runner that was spawned already. Raises what made the first start of the engine impossible.
+    ``kept`` says where files and batches are, ``early`` is a runner that was spawned already. Raises what made the
+    first start of the engine impossible.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(sock, supply, options, early, tell))
+        runner.run(_serve(sock, supply, options, kept, early, tell))
 
 
 async def _serve(
     sock: socket.socket,
     supply: Supply,
     options: FrontOptions,
+    kept: ArchiveOptions,
     early: Spawned | None,
     tell: Callable[[str], None],
 ) -> None:
@@ -68,15 +72,17 @@ async def _serve(
     keeper = Keeper(supply, metrics, early=early, stall_seconds=options.stall_seconds, tell=tell)
     service = Service(options.names, keeper, metrics, context=plan.context, most_open=options.most_open)
     supply.on_weights = _PrompterLoader(service, plan, supply.cache)
-    server = _Server(service, options, tell)
+    archive = Archive(kept)
+    server = _Server(service, archive, options, tell)
     keeper.start()
-    pulse = asyncio.create_task(service.pulse())
+    tasks = [asyncio.create_task(service.pulse()), asyncio.create_task(archive.open(service, tell))]
     # A model that can never be served ends the server; the held requests have had their error by then.
     keeper.fatal.add_done_callback(lambda _: server.end())
     try:
         await server.serve(sockets=[sock])
     finally:
-        pulse.cancel()
+        for task in tasks:
+            task.cancel()
         await keeper.stop(at_once=server.force_exit)
     if keeper.fatal.done():
         raise keeper.fatal.result()
@@ -100,9 +106,11 @@ class _PrompterLoader:
 class _Server(uvicorn.Server):
     """uvicorn, with our signals and our words."""
 
-    def __init__(self, service: Service, options: FrontOptions, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, service: Service, archive: Archive, options: FrontOptions, tell: Callable[[str], None]
+    ) -> None:
         config = uvicorn.Config(
-            create_app(service),
+            create_app(service, archive),
             loop="none",
             http="httptools",
             ws="none",
@@ -118,6 +126,7 @@ class _Server(uvicorn.Server):
         )
         super().__init__(config)
         self._service = service
+        self._archive = archive
         self._drain_seconds = options.drain_seconds
         self._tell = tell
 
@@ -132,6 +141,7 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         service = self._service
         service.draining = True
+        await self._archive.close()  # first: its answers are made again, what clients wait for is not
         open_sequences = len(service.keeper.desk)
         if open_sequences and not self.force_exit:
             self._tell(

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from openllm.weights.settings import HubSettings
 
 CACHE, MODELS, DEBUG = "OPENLLM_CACHE", "OPENLLM_MODELS", "OPENLLM_DEBUG"
+DATA = "OPENLLM_DATA"
 API_KEY = "OPENLLM_API_KEY"
 _NO = ("", "0", "false", "no", "off")
 
@@ -50,6 +51,13 @@ def read_settings(
         debug=is_on(environ, DEBUG),
         visible_gpus=environ.get("CUDA_VISIBLE_DEVICES"),
     )
+
+
+def data_folder(option: Path | None, environ: Mapping[str, str] | None = None) -> Path | None:
+    """The folder of files and batches that a user insists on: the option, else OPENLLM_DATA, else None."""
+    environ = os.environ if environ is None else environ
+    chosen = option or (Path(environ[DATA]) if environ.get(DATA) else None)
+    return None if chosen is None else chosen.expanduser().absolute()
 
 
 def api_key(environ: Mapping[str, str] | None = None) -> str | None:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import errno
 import gc
 import shutil
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from openllm.cli.options import ModelName, PlanOptions, takes_plan_options
+from openllm.cli.options import ModelName, PlanOptions, parse_size, takes_plan_options
 from openllm.cli.say import note
-from openllm.errors import PortInUse, UsageError
+from openllm.cli.settings import data_folder
+from openllm.errors import MachineError, PortInUse, UsageError
 
 if TYPE_CHECKING:
     import socket
 
+    from openllm.batches.storage import DataFolder
     from openllm.cli.settings import Settings
     from openllm.fleet.spawn import Spawned
     from openllm.fleet.supply import Supply
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
 
 _HELD_PER_RUNNING = 16  # how many sequences may wait for each that can run
 _LEAST_OPEN = 2048
+# As parse_size reads them; 200 MB is what OpenAI takes as a batch's input.
+_DATA_LIMIT: Any = "10GiB"
+_MAX_UPLOAD: Any = "200MB"
 
 
 @takes_plan_options
@@ -39,6 +45,16 @@ def start(
     stall_timeout: Annotated[
         float, typer.Option(min=0.1, help="Seconds without a step after which a busy engine is not ready.")
     ] = 60.0,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Folder of uploaded files and batches; one server at a time.")
+    ] = None,
+    data_limit: Annotated[
+        int,
+        typer.Option(parser=parse_size, metavar="SIZE", help="Most bytes of all uploaded files together."),
+    ] = _DATA_LIMIT,
+    max_upload: Annotated[
+        int, typer.Option(parser=parse_size, metavar="SIZE", help="Most bytes of one uploaded file.")
+    ] = _MAX_UPLOAD,
     engine_option: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the engine's own; repeatable.")
     ] = None,
@@ -59,13 +75,14 @@ def start(
         settings = options.settings()
         plan = resolve(model, options.overrides(), settings)
         supply = _supply(plan, settings, engine_options)
+        folder = _data(data_dir)
         weights = supply.here()
         if weights is not None:
             early.load(supply.config(weights))
     except BaseException:
         early.child.kill()
         raise
-    _serve(sock, model, supply, early, drain_timeout, stall_timeout)
+    _serve(sock, model, supply, folder, data_limit, max_upload, early, drain_timeout, stall_timeout)
 
 
 def _print_plan(model: str, options: PlanOptions) -> None:
@@ -88,6 +105,19 @@ def _listen(host: str, port: int) -> socket.socket:
         raise UsageError(
             f"Cannot listen on {host}:{port}: {error.strerror}.", hint="Choose another --host or --port."
         ) from error
+
+
+def _data(option: Path | None) -> DataFolder | MachineError:
+    """The folder of files and batches, or why there is none. Raises that if the user insists on the folder."""
+    from openllm.batches.storage import default_root, lock_folder
+
+    chosen = data_folder(option)
+    try:
+        return lock_folder(chosen or default_root())
+    except MachineError as error:
+        if chosen is not None:
+            raise
+        return error
 
 
 def _pairs(options: list[str]) -> dict[str, str]:
@@ -125,6 +155,9 @@ def _serve(
     sock: socket.socket,
     model: str,
     supply: Supply,
+    folder: DataFolder | MachineError,
+    data_limit: int,
+    max_upload: int,
     early: Spawned,
     drain_seconds: float,
     stall_seconds: float,
@@ -136,6 +169,7 @@ def _serve(
 
     # True from here on: the kernel accepts and queues connections while the server is imported.
     note(f"listening on {address(sock)}")
+    from openllm.api.archive import ArchiveOptions
     from openllm.api.server import FrontOptions, serve
 
     front = FrontOptions(
@@ -144,4 +178,7 @@ def _serve(
         drain_seconds=drain_seconds,
         stall_seconds=stall_seconds,
     )
-    serve(sock, supply, front, early=early, tell=note)
+    kept = ArchiveOptions(
+        folder=folder, most_bytes=data_limit, longest_upload=max_upload, width=plan.concurrency
+    )
+    serve(sock, supply, front, kept=kept, early=early, tell=note)

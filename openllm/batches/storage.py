@@ -89,19 +89,25 @@ class Storage:
 
     def __init__(self, folder: DataFolder, limit: int) -> None:
         self._limit = limit
+        self._folder = folder
         root = self._root = folder.path
         self._lock = threading.Lock()
         with disk_errors(root):
             for name in ("files", "parts"):
                 (root / name).mkdir(exist_ok=True, mode=0o700)
             self._db = sqlite3.connect(root / "openllm.db", check_same_thread=False)
-            self._prepare()
-            self._clean()
+            try:
+                self._prepare()
+                self._clean()
+            except BaseException:
+                self.close()
+                raise
 
     def close(self) -> None:
-        """Close the database; nothing may be called after it."""
+        """Close the database and give the folder back; nothing may be called after it."""
         with self._lock:
             self._db.close()
+            self._folder.lock.close()
 
     def content(self, name: str) -> Path:
         """Where the contents of a file id are."""

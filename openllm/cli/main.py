@@ -24,6 +24,7 @@ _COMMANDS = {
     "models": "openllm.cli.models",
     "pull": "openllm.cli.pull",
     "chat": "openllm.cli.chat",
+    "batch": "openllm.cli.batch",
 }
 _INTERRUPTED = 130
 

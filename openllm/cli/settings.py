@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 CACHE, MODELS, DEBUG = "OPENLLM_CACHE", "OPENLLM_MODELS", "OPENLLM_DEBUG"
 DATA = "OPENLLM_DATA"
 API_KEY = "OPENLLM_API_KEY"
+HOME = "http://127.0.0.1:3000"  # where a server listens unless told otherwise
 _NO = ("", "0", "false", "no", "off")
 
 

@@ -139,7 +139,8 @@ def test_a_body_that_is_no_form_is_refused(keeping: Served) -> None:
 
 def test_a_client_that_leaves_in_the_middle_leaves_nothing(keeping: Served, folder: Path) -> None:
     host, port = keeping.url.removeprefix("http://").split(":")
-    head = f"POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM['Content-Type']}\r\nContent-Length: 200000\r\n\r\n"
+    head = "POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n"
+    head += f"Content-Type: {FORM['Content-Type']}\r\n\r\n"
     with socket.create_connection((host, int(port))) as client:
         client.sendall((head + part("file", "x" * 1000, "f")).encode())
         deadline = time.monotonic() + 5
@@ -179,12 +180,13 @@ def test_a_second_server_with_the_default_folder_has_no_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    with serving(MODEL, "--backend", "echo") as first, serving(MODEL, "--backend", "echo") as second:
-        assert first.client.files.list().data == []
-        answer = httpx.get(f"{second.url}/v1/files")
-        assert answer.status_code == 503
-        assert "--data-dir" in answer.json()["error"]["message"]
-        second.until_ready()
+    with serving(MODEL, "--backend", "echo") as first:
+        assert httpx.get(f"{first.url}/v1/files").json()["data"] == []
+        with serving(MODEL, "--backend", "echo") as second:
+            answer = httpx.get(f"{second.url}/v1/files")
+            assert answer.status_code == 503
+            assert "--data-dir" in answer.json()["error"]["message"]
+            second.until_ready()
 
 
 def test_files_survive_a_restart(tmp_path: Path) -> None:

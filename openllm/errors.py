@@ -11,7 +11,8 @@ OpenLLMError
 │   ├── ModelNotServed         the ``model`` field names another model                404
 │   ├── ObjectNotFound         no file or batch of that id                            404
 │   ├── Conflict               not in the state that it is in                         409
-│   └── TooLarge               more bytes than are taken                              413
+│   ├── TooLarge               more bytes than are taken                              413
+│   └── TooSlow                the body does not come in                              408
 ├── WeightsError               weights cannot be had or cannot be trusted    exit 3   502
 │   ├── GatedModel             the hub wants a licence accepted and a token           403
 │   ├── MissingRevision        the pinned revision is not on the hub                  404
@@ -104,6 +105,11 @@ class Conflict(RequestError):
 class TooLarge(RequestError):
     code = "too_large"
     status = 413
+
+
+class TooSlow(RequestError):
+    code = "request_timeout"
+    status = 408
 
 
 class WeightsError(OpenLLMError):

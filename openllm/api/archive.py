@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import msgspec
@@ -15,12 +16,13 @@ from openllm.api.service import Service
 from openllm.batches.attempts import Attempts
 from openllm.batches.backlog import Backlog
 from openllm.batches.storage import DataFolder, Storage
-from openllm.errors import MachineError, OpenLLMError
+from openllm.errors import MachineError, OpenLLMError, Overloaded
 
 # What a batch may ask, as far as the application has it.
 _ENDPOINTS = frozenset(
     ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/rerank", "/v1/score")
 )
+_MOST_UPLOADS = 32
 
 
 class ArchiveOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +44,7 @@ class Archive:
     def __init__(self, options: ArchiveOptions) -> None:
         self.longest_upload = options.longest_upload
         self.routes: ASGIApp | None = None
+        self._uploads = 0
         self._options = options
         self._opened: asyncio.Future[tuple[Storage, Backlog]] = asyncio.get_running_loop().create_future()
 
@@ -76,6 +79,17 @@ class Archive:
             storage, backlog = self._opened.result()
             await backlog.stop()
             storage.close()
+
+    @contextmanager
+    def uploading(self) -> Iterator[None]:
+        """Take part in the uploads under way. Raises ``Overloaded`` when there are too many of them."""
+        if self._uploads >= _MOST_UPLOADS:
+            raise Overloaded(f"{_MOST_UPLOADS} uploads are under way.", hint="Try again later.")
+        self._uploads += 1
+        try:
+            yield
+        finally:
+            self._uploads -= 1
 
     async def storage(self) -> Storage:
         """Raises ``MachineError`` where there is none."""

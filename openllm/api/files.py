@@ -82,7 +82,8 @@ async def create_file(request: Request, archive: Archived) -> Any:
     part = storage.part(name)
     upload = Upload(request.headers.get("content-type", ""), part, archive.longest_upload)
     try:
-        await upload.read(request.stream())
+        with archive.uploading():
+            await upload.read(request.stream())
         record = _record(name, upload)
         await asyncio.to_thread(storage.add_file, record)
     except ClientDisconnect:

@@ -15,11 +15,24 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from openllm.batches.storage import disk_errors
-from openllm.errors import RequestError, TooLarge
+from openllm.errors import RequestError, TooLarge, TooSlow
 
 _LONGEST_FIELD = 4096
 _MOST_FIELDS = 16
+_IDLE_SECONDS = 20.0
 _BUFFER_BYTES = 1024 * 1024
+
+
+async def _next(chunks: AsyncIterator[bytes]) -> bytes:
+    """The next bytes that are any; none at the end. Raises ``TooSlow``."""
+    try:
+        async with asyncio.timeout(_IDLE_SECONDS):
+            async for chunk in chunks:
+                if chunk:
+                    return chunk
+    except TimeoutError:
+        raise TooSlow("The file came too slowly.", hint="Send it at once.") from None
+    return b""
 
 
 class Upload:
@@ -75,7 +88,7 @@ class Upload:
 
     async def _read(self, chunks: AsyncIterator[bytes], file: IO[bytes]) -> None:
         try:
-            async for chunk in chunks:
+            while chunk := await _next(chunks):
                 self._parser.write(chunk)
                 if len(self._buffer) >= _BUFFER_BYTES:
                     await asyncio.to_thread(self._flush, file)

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import secrets
 from collections.abc import Callable
+from contextvars import Context
 
 from openllm.batches.attempts import Attempts
 from openllm.batches.lines import CheckModel
@@ -116,7 +117,8 @@ class Backlog:
 
     def _start(self, record: BatchRecord) -> None:
         run = Run(record, self._storage, self._attempts, self._check_model)
-        task = asyncio.create_task(self._run(run))
+        # Not in the context of the request that made it: whose deadline and limits that has, a batch has not.
+        task = asyncio.create_task(self._run(run), context=Context())
         self._runs[record.id] = run, task
 
     async def _run(self, run: Run) -> None:

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 from openllm import __version__
 from openllm.api import batches, completions, files, models, probes
 from openllm.api.archive import Archive
+from openllm.api.documented import ERRORS
 from openllm.api.error_body import error_response, from_http, from_validation
 from openllm.api.recorder import Recorder
 from openllm.api.service import Service
@@ -26,6 +27,8 @@ def create_app(service: Service, archive: Archive) -> ASGIApp:
     app = FastAPI(
         title="OpenLLM",
         version=__version__,
+        responses=ERRORS,
+        generate_unique_id_function=lambda route: route.name,
         exception_handlers={
             OpenLLMError: _on_openllm_error,
             RequestValidationError: _on_validation_error,

@@ -60,7 +60,7 @@ class Archive:
         send = Dispatcher(self.routes).send
 
         def ready(model: str) -> bool:
-            return service.keeper.ready and not service.draining and model in service.names
+            return service.keeper.ready and not service.draining and _served(service, model)
 
         try:
             if isinstance(options.folder, MachineError):
@@ -109,6 +109,14 @@ class Archive:
         tell(f"no files and batches: {error.message} {error.hint or ''}".rstrip())
         self._opened.set_exception(error)
         self._opened.exception()  # seen, also if no route ever asks
+
+
+def _served(service: Service, model: str) -> bool:
+    try:
+        service.check_name(model)
+    except OpenLLMError:
+        return False
+    return True
 
 
 async def _get_archive(request: Request) -> Archive:

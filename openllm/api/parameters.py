@@ -172,6 +172,10 @@ class ChatRequest(Parameters):
     response_format: TextFormat | None = None
     modalities: list[Literal["text"]] | None = None
     metadata: dict[str, str] | None = None
+    safety_identifier: str | None = Field(default=None, description="Accepted; nothing depends on it.")
+    prompt_cache_key: str | None = Field(
+        default=None, description="Accepted; equal beginnings are found without it."
+    )
     store: Off = None
     service_tier: Literal["auto", "default"] | None = None
 

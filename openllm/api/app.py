@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp
 
 from openllm import __version__
@@ -19,6 +20,7 @@ from openllm.api.recorder import Recorder
 from openllm.api.service import Service
 from openllm.errors import OpenLLMError
 
+_METHOD_NOT_ALLOWED = 405
 _log = logging.getLogger("openllm.api")
 
 
@@ -54,9 +56,21 @@ async def _on_validation_error(_: Request, error: Exception) -> JSONResponse:
     return error_response(from_validation(error))
 
 
-async def _on_http_error(_: Request, error: Exception) -> JSONResponse:
+async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    return from_http(error)
+    response = from_http(error)
+    if error.status_code == _METHOD_NOT_ALLOWED:
+        response.headers["allow"] = ", ".join(_methods(request))
+    return response
+
+
+def _methods(request: Request) -> list[str]:
+    """What the path of a request may be asked with. Starlette names only the methods of one of its routes."""
+    found: set[str] = set()
+    for route in request.app.routes:
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
+            found |= route.methods or set()
+    return sorted(found)
 
 
 async def _on_bug(_: Request, error: Exception) -> JSONResponse:

@@ -214,6 +214,13 @@ def test_output_files_go_when_they_are_told_to(client: openai.OpenAI) -> None:
 
 
 @pytest.fixture
+def patient(slow: Served) -> Iterator[openai.OpenAI]:
+    """A client of the slow server."""
+    with slow.client as made:
+        yield made
+
+
+@pytest.fixture
 def slow(tmp_path: Path) -> Iterator[Served]:
     """Two places, and an answer of 4 tokens takes 0.1 s: 20 lines a second."""
     with serving(*slow_options(tmp_path)) as server:
@@ -230,17 +237,16 @@ def under_way(batch: Batch) -> bool:
     return batch.request_counts is not None and batch.request_counts.completed >= 5
 
 
-def test_a_cancelled_batch_keeps_what_it_has(slow: Served) -> None:
-    client = slow.client
-    batch = until(client, submit(client, [text_line(number) for number in range(200)]), under_way)
+def test_a_cancelled_batch_keeps_what_it_has(slow: Served, patient: openai.OpenAI) -> None:
+    batch = until(patient, submit(patient, [text_line(number) for number in range(200)]), under_way)
     with pytest.raises(openai.ConflictError, match="Cancel the batch"):
-        client.files.delete(batch.input_file_id)
-    assert client.batches.cancel(batch.id).status == "cancelling"
-    batch = until(client, batch, ended, 5)
+        patient.files.delete(batch.input_file_id)
+    assert patient.batches.cancel(batch.id).status == "cancelling"
+    batch = until(patient, batch, ended, 5)
     assert batch.status == "cancelled"
     assert batch.cancelling_at is not None
     assert batch.cancelled_at is not None
-    good, rest = answers(client, batch.output_file_id), answers(client, batch.error_file_id)
+    good, rest = answers(patient, batch.output_file_id), answers(patient, batch.error_file_id)
     assert len(good) >= 5
     assert good.keys() | rest.keys() == {f"line-{number}" for number in range(200)}
     assert not good.keys() & rest.keys()
@@ -248,18 +254,17 @@ def test_a_cancelled_batch_keeps_what_it_has(slow: Served) -> None:
     assert batch.request_counts is not None
     assert batch.request_counts.to_dict() == {"total": 200, "completed": len(good), "failed": len(rest)}
     with pytest.raises(openai.ConflictError, match="cancelled"):
-        client.batches.cancel(batch.id)
+        patient.batches.cancel(batch.id)
     assert slow.metric("openllm_sequences_running") == 0
-    client.files.delete(batch.input_file_id)
+    patient.files.delete(batch.input_file_id)
 
 
-def test_a_batch_ends_with_its_window(slow: Served) -> None:
-    client = slow.client
+def test_a_batch_ends_with_its_window(patient: openai.OpenAI) -> None:
     lines = [text_line(number) for number in range(200)]
-    batch = until(client, submit(client, lines, completion_window="2s"), ended, 15)
+    batch = until(patient, submit(patient, lines, completion_window="2s"), ended, 15)
     assert batch.status == "expired"
     assert batch.expired_at is not None
-    good, rest = answers(client, batch.output_file_id), answers(client, batch.error_file_id)
+    good, rest = answers(patient, batch.output_file_id), answers(patient, batch.error_file_id)
     assert len(good) >= 5
     assert good.keys() | rest.keys() == {f"line-{number}" for number in range(200)}
     assert {line["error"]["code"] for line in rest.values()} == {"batch_expired"}
@@ -269,8 +274,8 @@ def test_a_batch_ends_with_its_window(slow: Served) -> None:
 def test_a_batch_goes_on_after_a_restart(tmp_path: Path, sig: signal.Signals) -> None:
     lines = [text_line(number) for number in range(60)]
     options = slow_options(tmp_path)
-    with serving(*options) as server:
-        batch = until(server.client, submit(server.client, lines), under_way)
+    with serving(*options) as server, server.client as client:
+        batch = until(client, submit(client, lines), under_way)
         os.kill(server.process.pid, sig)
         begun = time.monotonic()
         server.process.wait(20)
@@ -279,8 +284,7 @@ def test_a_batch_goes_on_after_a_restart(tmp_path: Path, sig: signal.Signals) ->
         if path.name != batch.input_file_id and path.stat().st_size:
             with path.open("ab") as torn:
                 torn.write(b'{"id":"batch_req_1","custom_id":"line-59","resp')
-    with serving(*options) as server:
-        client = server.client
+    with serving(*options) as server, server.client as client:
         kept = client.batches.retrieve(batch.id)
         assert kept.status == "in_progress"
         assert "going on with 1 unfinished batch" in server.log
@@ -293,20 +297,22 @@ def test_a_batch_goes_on_after_a_restart(tmp_path: Path, sig: signal.Signals) ->
         assert batch.usage.output_tokens == 240
 
 
-def test_a_killed_runner_costs_a_batch_nothing(slow: Served) -> None:
-    client = slow.client
+def test_a_killed_runner_costs_a_batch_nothing(slow: Served, patient: openai.OpenAI) -> None:
     lines = [text_line(number) for number in range(40)]
-    batch = until(client, submit(client, lines), under_way)
+    batch = until(patient, submit(patient, lines), under_way)
     slow.runner().kill()
-    batch = until(client, batch, ended)
-    assert answers(client, batch.output_file_id).keys() == {line["custom_id"] for line in lines}
+    batch = until(patient, batch, ended)
+    assert answers(patient, batch.output_file_id).keys() == {line["custom_id"] for line in lines}
     assert batch.error_file_id is None
 
 
 def test_a_batch_begins_when_the_engine_is_ready(tmp_path: Path) -> None:
     options = ("--engine-option", "load=8", "--data-dir", str(tmp_path))
-    with serving(MODEL, "--backend", "echo", *options) as server, server.http() as http:
-        client = server.client
+    with (
+        serving(MODEL, "--backend", "echo", *options) as server,
+        server.http() as http,
+        server.client as client,
+    ):
         batch = submit(client, [text_line(1)])
         seen = set()
         while not ended(batch):
@@ -319,25 +325,23 @@ def test_a_batch_begins_when_the_engine_is_ready(tmp_path: Path) -> None:
         assert batch.status == "completed"
 
 
-def test_two_batches_take_turns(slow: Served) -> None:
-    client = slow.client
-    long = submit(client, [text_line(number) for number in range(200)])
-    short = submit(client, [text_line(number) for number in range(10)])
-    assert until(client, short, ended).status == "completed"
-    assert client.batches.cancel(long.id).status == "cancelling"
+def test_two_batches_take_turns(patient: openai.OpenAI) -> None:
+    long = submit(patient, [text_line(number) for number in range(200)])
+    short = submit(patient, [text_line(number) for number in range(10)])
+    assert until(patient, short, ended).status == "completed"
+    assert patient.batches.cancel(long.id).status == "cancelling"
 
 
-def test_a_live_request_does_not_wait_behind_a_batch(slow: Served) -> None:
-    client = slow.client
+def test_a_live_request_does_not_wait_behind_a_batch(patient: openai.OpenAI) -> None:
 
     def seconds() -> float:
         begun = time.monotonic()
-        client.completions.create(model=MODEL, prompt="one two three four", max_tokens=4)
+        patient.completions.create(model=MODEL, prompt="one two three four", max_tokens=4)
         return time.monotonic() - begun
 
     alone = statistics.median(seconds() for _ in range(5))
-    batch = until(client, submit(client, [text_line(number) for number in range(500)]), under_way)
+    batch = until(patient, submit(patient, [text_line(number) for number in range(500)]), under_way)
     beside = statistics.median(seconds() for _ in range(5))
     # Both places may be taken by lines of 0.1 s each; none of the 500 that wait goes first.
     assert beside < alone + 0.25
-    assert until(client, batch, under_way).status == "in_progress"
+    assert until(patient, batch, under_way).status == "in_progress"

@@ -191,12 +191,12 @@ def test_a_second_server_with_the_default_folder_has_no_files(
 
 def test_files_survive_a_restart(tmp_path: Path) -> None:
     options = (MODEL, "--backend", "echo", "--data-dir", str(tmp_path))
-    with serving(*options) as server:
-        file = upload(server.client, b"kept")
+    with serving(*options) as server, server.client as client:
+        file = upload(client, b"kept")
     (tmp_path / "parts" / "left").write_bytes(b"x")
     (tmp_path / "files" / "file-left").write_bytes(b"x")
-    with serving(*options) as server:
-        assert server.client.files.retrieve(file.id) == file
-        assert server.client.files.content(file.id).read() == b"kept"
+    with serving(*options) as server, server.client as client:
+        assert client.files.retrieve(file.id) == file
+        assert client.files.content(file.id).read() == b"kept"
         assert {path.name for path in (tmp_path / "files").iterdir()} == {file.id}
         assert not list((tmp_path / "parts").iterdir())

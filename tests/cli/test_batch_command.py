@@ -103,4 +103,5 @@ def test_ctrl_c_leaves_the_batch_running(server: Served, tmp_path: Path, environ
     assert child.returncode == 130
     name = first.partition(":")[0]
     assert f"openllm batch {name}" in rest
-    assert server.client.batches.cancel(name).status == "cancelling"
+    with server.client as client:
+        assert client.batches.cancel(name).status == "cancelling"

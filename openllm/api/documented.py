@@ -141,8 +141,9 @@ class Readiness(BaseModel):
 
 def streamed(whole: type[BaseModel], name: str) -> Documented:
     """A route that answers ``whole``, or with ``stream`` events of ``name``."""
-    events = {"schema": {"type": "string"}, "example": f"data: {{… {name} …}}\n\ndata: [DONE]\n\n"}
-    return {200: {"model": whole, "content": {"text/event-stream": events}}}
+    data = {"type": "string", "description": f"The JSON of a {name}, of an error, or [DONE]."}
+    event = {"type": "object", "required": ["data"], "properties": {"data": data}}
+    return {200: {"model": whole, "content": {"text/event-stream": {"schema": event}}}}
 
 
 # The one form of errors, whatever the route; it takes the place of the 422 that FastAPI would document.

@@ -52,7 +52,8 @@ class Document:
         found: dict[str, Schema] = {}
         for part in (*schema.get("allOf", ()), *schema.get("anyOf", ()), *schema.get("oneOf", ())):
             found |= self.properties(part)
-        return found | schema.get("properties", {})
+        found.update(schema.get("properties", {}))
+        return found
 
     def types(self, schema: Schema) -> frozenset[str]:
         """The JSON types that it takes; integers are numbers."""
@@ -127,7 +128,7 @@ def _leaves(errors: Iterator[ValidationError]) -> Iterator[ValidationError]:
         branches: dict[Any, list[ValidationError]] = {}
         for inner in error.context:
             branches.setdefault(inner.schema_path[0], []).append(inner)
-        yield from _leaves(iter(min(branches.values(), key=len)))
+        yield from _leaves(iter(sorted(branches.values(), key=len)[0]))
 
 
 def _path(error: ValidationError) -> str:
@@ -136,7 +137,7 @@ def _path(error: ValidationError) -> str:
 
 def _wrong(error: ValidationError) -> str:
     if error.validator == "required":
-        return error.message.replace("'", "")
+        return str(error.message).replace("'", "")
     return "null" if error.instance is None else str(error.validator)
 
 

@@ -9,7 +9,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import openai
 import pytest
@@ -17,7 +17,8 @@ from openai.types import Batch
 
 from tests.serving import MODEL, Served, serving
 
-CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
+CHAT: Final = "/v1/chat/completions"
+TEXT: Final = "/v1/completions"
 Line = dict[str, Any]
 
 
@@ -42,7 +43,7 @@ def text_line(number: int, **more: Any) -> Line:
 def submit(client: openai.OpenAI, lines: list[Line] | bytes, endpoint: Any = TEXT, **more: Any) -> Batch:
     content = lines if isinstance(lines, bytes) else "\n".join(map(json.dumps, lines)).encode()
     file = client.files.create(file=("input.jsonl", content), purpose="batch")
-    options = {"completion_window": "24h", **more}
+    options: dict[str, Any] = {"completion_window": "24h", **more}
     return client.batches.create(input_file_id=file.id, endpoint=endpoint, **options)
 
 
@@ -70,7 +71,7 @@ def answers(client: openai.OpenAI, file_id: str | None) -> dict[str, Line]:
 
 
 def test_a_batch_of_chats(client: openai.OpenAI) -> None:
-    lines = [
+    lines: list[Line] = [
         {"custom_id": str(number), "method": "POST", "url": CHAT,
          "body": {"model": MODEL, "max_tokens": 3, "messages": [{"role": "user", "content": f"Say {number}"}]}}
         for number in range(20)

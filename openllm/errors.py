@@ -37,15 +37,23 @@ class OpenLLMError(Exception):
     """Base of every error that a user may meet.
 
     ``message`` says what is wrong, ``hint`` names the next thing to do, ``param`` the offending option or
-    request field.
+    request field, ``retry_after`` the seconds after which it may go better, where that is known.
     """
 
     code: ClassVar[str] = "internal_error"
     status: ClassVar[int] = 500
     exit_code: ClassVar[int] = 1
 
-    def __init__(self, message: str, *, hint: str | None = None, param: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        param: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
         super().__init__(message)
+        self.retry_after = retry_after
         self.message = message
         self.hint = hint
         self.param = param

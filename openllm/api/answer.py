@@ -11,6 +11,7 @@ from typing import Literal, Protocol, cast
 import msgspec
 
 from openllm import errors
+from openllm.api.caller import CALLER
 from openllm.chat.detokenizer import Detokenizer
 from openllm.chat.events import Event, Finished, TextDelta
 from openllm.engines.base import Delta, Sampling
@@ -66,7 +67,7 @@ class Answer:
         self._desk = desk
         self._reader = reader
         pairs = [(choice.prompt, choice.sampling) for choice in choices]
-        self._submission = desk.submit(pairs, self._receive)
+        self._submission = desk.submit(pairs, self._receive, CALLER.get())
         self._open = {
             generation.id: (index, choice.detokenizer)
             for index, (generation, choice) in enumerate(

@@ -32,10 +32,10 @@ _COLLECT_AFTER = (20_000, 50, 100)
 
 
 class FrontOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How the front serves. Times in seconds."""
+    """How the front serves. Times in seconds; ``queue`` is how many sequences may wait."""
 
     names: tuple[str, ...]
-    most_open: int
+    queue: int
     drain_seconds: float
     stall_seconds: float
 
@@ -66,7 +66,7 @@ async def _serve(
     plan = supply.plan
     metrics = Metrics()
     keeper = Keeper(supply, metrics, early=early, stall_seconds=options.stall_seconds, tell=tell)
-    service = Service(options.names, keeper, metrics, context=plan.context, most_open=options.most_open)
+    service = Service(options.names, keeper, metrics, context=plan.context, queue=options.queue)
     supply.on_weights = _PrompterLoader(service, plan, supply.cache)
     server = _Server(service, options, tell)
     keeper.start()

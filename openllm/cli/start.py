@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from openllm.cli.front import FrontChoices, takes_front_choices
 from openllm.cli.options import ModelName, PlanOptions, takes_plan_options
 from openllm.cli.say import note
 from openllm.errors import PortInUse, UsageError
@@ -21,11 +22,12 @@ if TYPE_CHECKING:
     from openllm.fleet.supply import Supply
     from openllm.plan import Plan
 
-_HELD_PER_RUNNING = 16  # how many sequences may wait for each that can run
-_LEAST_OPEN = 2048
+_WAITING_PER_RUNNING = 16  # how many sequences may wait for each that can run, unless --queue says
+_SHORTEST_QUEUE = 2048
 
 
 @takes_plan_options
+@takes_front_choices
 def start(
     model: ModelName,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
@@ -33,17 +35,12 @@ def start(
         int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
     ] = 3000,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and do nothing.")] = False,
-    drain_timeout: Annotated[
-        float, typer.Option(min=0, help="Seconds that open answers have to end after SIGTERM.")
-    ] = 30.0,
-    stall_timeout: Annotated[
-        float, typer.Option(min=0.1, help="Seconds without a step after which a busy engine is not ready.")
-    ] = 60.0,
     engine_option: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the engine's own; repeatable.")
     ] = None,
     *,
     options: PlanOptions,
+    front: FrontChoices,
 ) -> None:
     """Serve a model behind an OpenAI-compatible API."""
     if dry_run:
@@ -65,7 +62,7 @@ def start(
     except BaseException:
         early.child.kill()
         raise
-    _serve(sock, model, supply, early, drain_timeout, stall_timeout)
+    _serve(sock, model, supply, early, front)
 
 
 def _print_plan(model: str, options: PlanOptions) -> None:
@@ -121,14 +118,7 @@ def _spawn_early(options: PlanOptions) -> Spawned:
     return spawn(likely, threads=options.threads)
 
 
-def _serve(
-    sock: socket.socket,
-    model: str,
-    supply: Supply,
-    early: Spawned,
-    drain_seconds: float,
-    stall_seconds: float,
-) -> None:
+def _serve(sock: socket.socket, model: str, supply: Supply, early: Spawned, front: FrontChoices) -> None:
     plan = supply.plan
     from openllm.fleet.port import address
 
@@ -138,10 +128,14 @@ def _serve(
     note(f"listening on {address(sock)}")
     from openllm.api.server import FrontOptions, serve
 
-    front = FrontOptions(
+    options = FrontOptions(
         names=tuple(dict.fromkeys((plan.name, model))),
-        most_open=max(_LEAST_OPEN, _HELD_PER_RUNNING * plan.concurrency),
-        drain_seconds=drain_seconds,
-        stall_seconds=stall_seconds,
+        queue=_queue(plan.concurrency) if front.queue is None else front.queue,
+        drain_seconds=front.drain_timeout,
+        stall_seconds=front.stall_timeout,
     )
-    serve(sock, supply, front, early=early, tell=note)
+    serve(sock, supply, options, early=early, tell=note)
+
+
+def _queue(concurrency: int) -> int:
+    return max(_SHORTEST_QUEUE, _WAITING_PER_RUNNING * concurrency)

@@ -1,4 +1,4 @@
-"""One request as the fleet holds it: its sequences, its mailbox, and how far it has come."""
+"""One request as the fleet holds it: its sequences, who they are for, and how far they have come."""
 
 from __future__ import annotations
 
@@ -6,32 +6,54 @@ from collections.abc import Callable
 
 from openllm.engines.base import Delta, Generation
 from openllm.errors import RunnerDied
+from openllm.fleet.caller import Caller
 
 
 class Submission:
     """Sequences that live and die together (the ``n`` choices of one request).
 
-    ``deliver`` is called with each delta of theirs, on the event loop, and must not block.
-
-    ``last_token_at`` holds, for each sequence that has one, when its latest token came (seconds of the fleet's
-    clock). With the first token a submission has started: it cannot be run again from the beginning.
+    ``deliver`` is called with each delta of theirs, on the event loop, and must not block. Times are seconds of the
+    fleet's clock: ``dispatched_at`` when the runner got the first sequence, ``first_token_at`` when the first token
+    came; with it a submission has started: it cannot be run again from the beginning.
     """
 
-    __slots__ = ("deliver", "generations", "last_token_at", "open_ids", "retried", "submitted_at")
+    __slots__ = (
+        "caller",
+        "deliver",
+        "dispatched_at",
+        "first_token_at",
+        "generations",
+        "open_ids",
+        "retried",
+        "sequences",
+        "submitted_at",
+    )
 
     def __init__(
-        self, generations: list[Generation], deliver: Callable[[Delta], None], submitted_at: float
+        self,
+        generations: list[Generation],
+        deliver: Callable[[Delta], None],
+        submitted_at: float,
+        caller: Caller,
     ) -> None:
         self.generations = generations
+        self.sequences = [Sequence(generation, self) for generation in generations]
         self.open_ids = {generation.id for generation in generations}
         self.deliver = deliver
         self.submitted_at = submitted_at
+        self.caller = caller
         self.retried = False
-        self.last_token_at: dict[int, float] = {}
+        self.dispatched_at: float | None = None
+        self.first_token_at: float | None = None
 
     @property
     def started(self) -> bool:
-        return bool(self.last_token_at)
+        return self.first_token_at is not None
+
+    @property
+    def answer_tokens(self) -> int:
+        """Tokens that the engine has made so far."""
+        return sum(sequence.tokens for sequence in self.sequences)
 
     def fail(self, message: str) -> None:
         """End every open sequence with an error."""
@@ -39,3 +61,17 @@ class Submission:
         self.open_ids.clear()
         for request_id in ended:
             self.deliver(Delta(request_id, [], "error", 0, message, RunnerDied.__name__))
+
+
+class Sequence:
+    """One sequence of a submission. ``charged`` are the tokens that its caller was charged for it in advance."""
+
+    __slots__ = ("charged", "generation", "id", "last_token_at", "submission", "tokens")
+
+    def __init__(self, generation: Generation, submission: Submission) -> None:
+        self.id = generation.id
+        self.generation = generation
+        self.submission = submission
+        self.tokens = 0
+        self.charged = 0.0
+        self.last_token_at: float | None = None

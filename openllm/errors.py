@@ -4,11 +4,17 @@ OpenLLMError
 ├── UsageError                 what was asked for cannot be right            exit 2, HTTP 400
 │   ├── UnknownModel           no recipe, file or hub id of that name                 404
 │   ├── InvalidRecipe          a recipe file does not fit the schema
+│   ├── InvalidKeyFile         a file of API keys does not fit the schema
 │   └── UnsupportedOption      an option the chosen backend cannot honour
 ├── RequestError               a request body that cannot be served                   400
 │   ├── UnsupportedParameter   a parameter we do not implement
 │   ├── ContextLengthExceeded  prompt + max_tokens do not fit the context
-│   └── ModelNotServed         the ``model`` field names another model                404
+│   ├── ModelNotServed         the ``model`` field names another model                404
+│   ├── InvalidApiKey          no key, or none that is known                          401
+│   ├── TooLarge               more bytes than are taken                              413
+│   ├── TooSlow                the body does not come in                              408
+│   ├── RateLimited            more than the key's limits allow                       429
+│   └── DeadlineExceeded       it would have taken longer than the request may        504
 ├── WeightsError               weights cannot be had or cannot be trusted    exit 3   502
 │   ├── GatedModel             the hub wants a licence accepted and a token           403
 │   ├── MissingRevision        the pinned revision is not on the hub                  404
@@ -74,6 +80,10 @@ class InvalidRecipe(UsageError):
     code = "invalid_recipe"
 
 
+class InvalidKeyFile(UsageError):
+    code = "invalid_key_file"
+
+
 class UnsupportedOption(UsageError):
     code = "unsupported_option"
 
@@ -94,6 +104,31 @@ class ContextLengthExceeded(RequestError):
 class ModelNotServed(RequestError):
     code = "model_not_found"
     status = 404
+
+
+class InvalidApiKey(RequestError):
+    code = "invalid_api_key"
+    status = 401
+
+
+class TooLarge(RequestError):
+    code = "too_large"
+    status = 413
+
+
+class TooSlow(RequestError):
+    code = "request_timeout"
+    status = 408
+
+
+class RateLimited(RequestError):
+    code = "rate_limit_exceeded"
+    status = 429
+
+
+class DeadlineExceeded(RequestError):
+    code = "deadline_exceeded"
+    status = 504
 
 
 class WeightsError(OpenLLMError):

@@ -11,6 +11,7 @@ from typing import Any
 from openllm.api.answer import Answer, Choice, Reader
 from openllm.api.caller import CALLER
 from openllm.api.event_stream import EventStream, comment
+from openllm.api.exchange import EXCHANGE
 from openllm.api.metrics import Metrics
 from openllm.api.parameters import ChatRequest, CompletionRequest, Parameters
 from openllm.api.prompter import Prompter
@@ -86,9 +87,13 @@ class Service:
         waits: list[asyncio.Future[Any]] = [self.prompter, self.keeper.fatal]
         self._held += 1
         try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            exchange = EXCHANGE.get()
+            left = None if exchange is None else exchange.left()
+            done, _ = await asyncio.wait(waits, timeout=left, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self._held -= 1
+        if not done and exchange is not None:
+            raise exchange.late()
         if self.keeper.fatal.done():
             raise self.keeper.fatal.result()
 

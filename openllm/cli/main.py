@@ -24,6 +24,7 @@ _COMMANDS = {
     "models": "openllm.cli.models",
     "pull": "openllm.cli.pull",
     "chat": "openllm.cli.chat",
+    "keys": "openllm.cli.keys",
 }
 _INTERRUPTED = 130
 

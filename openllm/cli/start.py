@@ -17,13 +17,11 @@ from openllm.errors import PortInUse, UsageError
 if TYPE_CHECKING:
     import socket
 
+    from openllm.cli.front import Guard
     from openllm.cli.settings import Settings
     from openllm.fleet.spawn import Spawned
     from openllm.fleet.supply import Supply
     from openllm.plan import Plan
-
-_WAITING_PER_RUNNING = 16  # how many sequences may wait for each that can run, unless --queue says
-_SHORTEST_QUEUE = 2048
 
 
 @takes_plan_options
@@ -47,6 +45,7 @@ def start(
         _print_plan(model, options)
         return
     engine_options = _pairs(engine_option or [])
+    guard = front.guard(host)
     sock = _listen(host, port)
     early = _spawn_early(options)
     gc.disable()  # imports leave lasting objects only; the server collects once and goes on as usual
@@ -62,7 +61,7 @@ def start(
     except BaseException:
         early.child.kill()
         raise
-    _serve(sock, model, supply, early, front)
+    _serve(sock, model, supply, early, front, guard)
 
 
 def _print_plan(model: str, options: PlanOptions) -> None:
@@ -118,24 +117,17 @@ def _spawn_early(options: PlanOptions) -> Spawned:
     return spawn(likely, threads=options.threads)
 
 
-def _serve(sock: socket.socket, model: str, supply: Supply, early: Spawned, front: FrontChoices) -> None:
+def _serve(
+    sock: socket.socket, model: str, supply: Supply, early: Spawned, front: FrontChoices, guard: Guard
+) -> None:
     plan = supply.plan
     from openllm.fleet.port import address
 
     note(f"{plan.name}: {plan.engine} on {plan.device}, {plan.quantization}, context {plan.context}")
 
     # True from here on: the kernel accepts and queues connections while the server is imported.
-    note(f"listening on {address(sock)}")
-    from openllm.api.server import FrontOptions, serve
+    note(f"listening on {address(sock, 'http' if guard.tls is None else 'https')}")
+    from openllm.api.server import serve
 
-    options = FrontOptions(
-        names=tuple(dict.fromkeys((plan.name, model))),
-        queue=_queue(plan.concurrency) if front.queue is None else front.queue,
-        drain_seconds=front.drain_timeout,
-        stall_seconds=front.stall_timeout,
-    )
+    options = front.options(guard, tuple(dict.fromkeys((plan.name, model))), plan.concurrency)
     serve(sock, supply, options, early=early, tell=note)
-
-
-def _queue(concurrency: int) -> int:
-    return max(_SHORTEST_QUEUE, _WAITING_PER_RUNNING * concurrency)

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterable
 
 from openllm.engines.base import Delta, FinishReason, Generation, Sampling
+from openllm.errors import OpenLLMError, RunnerDied
 from openllm.fleet.caller import ANYONE, Caller
 from openllm.fleet.fair_queue import FairQueue
 from openllm.fleet.observer import Observer
@@ -60,15 +61,21 @@ class Desk:
         self._dispatch()
         return submission
 
-    def cancel(self, submission: Submission, ids: Iterable[int] | None = None) -> None:
+    def cancel(
+        self, submission: Submission, ids: Iterable[int] | None = None, reason: FinishReason = "abort"
+    ) -> None:
         """Forget a submission, or some of its sequences, here and in the runner. Nothing more is delivered."""
         gone = [i for i in (submission.open_ids if ids is None else ids) if i in submission.open_ids]
         known = [i for i in gone if i in self._at_runner]
         for request_id in gone:
-            self._end(self._sequences[request_id], "abort")
-        if known and self._send is not None:
-            self._send(Abort(known))
-            self._dispatch()
+            self._end(self._sequences[request_id], reason)
+        self._abort(known)
+
+    def expire(self, submission: Submission, error: OpenLLMError) -> None:
+        """End a submission with ``error``, and stop it in the runner."""
+        known = [i for i in submission.open_ids if i in self._at_runner]
+        self._fail(submission, error.message, type(error).__name__)
+        self._abort(known)
 
     def open(self, send: Send, width: int) -> None:
         """A runner is ready whose engine runs at most ``width`` sequences at once: pass on what waits."""
@@ -182,6 +189,12 @@ class Desk:
         if chosen:
             self._send(Add(chosen))
 
+    def _abort(self, known: list[int]) -> None:
+        """Stop sequences that the runner has, and give it others in their place."""
+        if known and self._send is not None:
+            self._send(Abort(known))
+            self._dispatch()
+
     def _next(self) -> Sequence | None:
         at_runner = len(self._at_runner)
         if self._queue:
@@ -195,6 +208,7 @@ class Desk:
         submission = sequence.submission
         del self._sequences[sequence.id]
         submission.open_ids.discard(sequence.id)
+        sequence.finish = reason
         self._observer.finished(reason)
         if sequence.id in self._at_runner:
             self._at_runner.discard(sequence.id)
@@ -213,11 +227,12 @@ class Desk:
     def _queue_of(self, caller: Caller) -> FairQueue[Sequence]:
         return self._background if caller.background else self._queue
 
-    def _fail(self, submission: Submission, message: str) -> None:
+    def _fail(self, submission: Submission, message: str, kind: str = RunnerDied.__name__) -> None:
         for sequence in submission.sequences:
             if sequence.id in submission.open_ids:
                 self._queue_of(submission.caller).discard(submission.caller.name, sequence.id)
                 self._at_runner.discard(sequence.id)
+                sequence.finish = "error"
                 del self._sequences[sequence.id]
                 self._observer.finished("error")
-        submission.fail(message)
+        submission.fail(message, kind)

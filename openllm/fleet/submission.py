@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from openllm.engines.base import Delta, Generation
+from openllm.engines.base import Delta, FinishReason, Generation
 from openllm.errors import RunnerDied
 from openllm.fleet.caller import Caller
 
@@ -55,18 +55,24 @@ class Submission:
         """Tokens that the engine has made so far."""
         return sum(sequence.tokens for sequence in self.sequences)
 
-    def fail(self, message: str) -> None:
-        """End every open sequence with an error."""
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of the prompts, one that several sequences share counted once."""
+        return sum({id(g.prompt): len(g.prompt) for g in self.generations}.values())
+
+    def fail(self, message: str, kind: str = RunnerDied.__name__) -> None:
+        """End every open sequence with an error; ``kind`` is its class in the error tree."""
         ended = sorted(self.open_ids)
         self.open_ids.clear()
         for request_id in ended:
-            self.deliver(Delta(request_id, [], "error", 0, message, RunnerDied.__name__))
+            self.deliver(Delta(request_id, [], "error", 0, message, kind))
 
 
 class Sequence:
-    """One sequence of a submission. ``charged`` are the tokens that its caller was charged for it in advance."""
+    """One sequence of a submission. ``charged`` are the tokens that its caller was charged for it in advance;
+    ``finish`` is why it ended, if it did."""
 
-    __slots__ = ("charged", "generation", "id", "last_token_at", "submission", "tokens")
+    __slots__ = ("charged", "finish", "generation", "id", "last_token_at", "submission", "tokens")
 
     def __init__(self, generation: Generation, submission: Submission) -> None:
         self.id = generation.id
@@ -74,4 +80,5 @@ class Sequence:
         self.submission = submission
         self.tokens = 0
         self.charged = 0.0
+        self.finish: FinishReason | None = None
         self.last_token_at: float | None = None

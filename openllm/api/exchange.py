@@ -68,8 +68,7 @@ class Exchange:
     def late(self) -> DeadlineExceeded:
         """The error of a request that has taken too long."""
         return DeadlineExceeded(
-            f"The answer was not complete within {self.seconds:g} s.",
-            hint="Ask for a shorter one, or allow more time.",
+            f"The answer was not complete within the {self.seconds:g} s that it may take."
         )
 
     def submit(self, desk: Desk, prompts: Prompts, deliver: Callable[[Delta], None]) -> Submission:

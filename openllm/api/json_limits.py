@@ -20,14 +20,19 @@ _OPEN = frozenset(b"[{")
 
 
 class JsonLimits:
-    """``feed`` the body piece by piece. Finds only what is costly: whether it is JSON is for the parser to say."""
+    """``feed`` the body piece by piece. Finds only what is costly: whether it is JSON is for the parser to say.
+
+    So far it has had ``values`` (each comma is one), ``keys``, ``groups`` (lists and objects) and ``texts``, and is
+    ``depth`` deep.
+    """
 
     def __init__(self) -> None:
-        self._values = 0
-        self._keys = 0
-        self._groups = 0
-        self._texts = 0
-        self._depth = 0
+        self.values = 0
+        self.keys = 0
+        self.groups = 0
+        self.texts = 0
+        self.depth = 0
+        self.deepest = 0
         self._in_text = False
         self._carried = b""  # a backslash whose second half is in the next piece
         self._first = True
@@ -44,19 +49,20 @@ class JsonLimits:
             raise RequestError("NaN and Infinity are not JSON.", hint="Send null or leave it out.")
         self._count(outside)
         for bracket in _BRACKETS.findall(outside):
-            self._depth += 1 if bracket[0] in _OPEN else -1
-            if self._depth > DEEPEST:
+            self.depth += 1 if bracket[0] in _OPEN else -1
+            self.deepest = max(self.deepest, self.depth)
+            if self.depth > DEEPEST:
                 raise RequestError(f"The body is nested more than {DEEPEST} deep.", hint="Send it flatter.")
 
     def _count(self, outside: bytes) -> None:
-        self._values += outside.count(b",")
-        self._keys += outside.count(b":")
-        self._groups += outside.count(b"[") + outside.count(b"{")
+        self.values += outside.count(b",")
+        self.keys += outside.count(b":")
+        self.groups += outside.count(b"[") + outside.count(b"{")
         for count, most, what in (
-            (self._values, MOST_VALUES, "values"),
-            (self._texts, MOST_VALUES + MOST_KEYS, "texts"),
-            (self._keys, MOST_KEYS, "keys"),
-            (self._groups, MOST_GROUPS, "lists and objects"),
+            (self.values, MOST_VALUES, "values"),
+            (self.texts, MOST_VALUES + MOST_KEYS, "texts"),
+            (self.keys, MOST_KEYS, "keys"),
+            (self.groups, MOST_GROUPS, "lists and objects"),
         ):
             if count > most:
                 raise RequestError(f"The body has more than {most} {what}.", hint="Split the request.")
@@ -71,7 +77,7 @@ class JsonLimits:
                 piece, self._carried = piece[:-1], b"\\"
             piece = piece.replace(b'\\"', b"")
         parts = piece.translate(None, _SPACE).split(b'"')
-        self._texts += len(parts) // 2
+        self.texts += len(parts) // 2
         outside = b"".join(parts[self._in_text :: 2])
         self._in_text ^= len(parts) % 2 == 0
         return outside

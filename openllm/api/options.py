@@ -55,10 +55,10 @@ class FrontOptions(msgspec.Struct, frozen=True, kw_only=True):
     queue: int
     drain_seconds: float
     stall_seconds: float
+    longest_body: int
     keys: KeyRing | None = None
     open_metrics: bool = False
     request_seconds: float | None = None
-    longest_body: int = 32 * 1024 * 1024
     tls: Tls | None = None
     cors_origins: tuple[str, ...] = ()
     access_log: Format = "off"

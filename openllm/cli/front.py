@@ -51,8 +51,9 @@ class FrontChoices(NamedTuple):
         typer.Option(min=0.001, help="Most seconds that a request may take; no limit by default."),
     ] = None
     max_body: Annotated[
-        int, typer.Option(parser=parse_size, metavar="SIZE", help="Longest request body, e.g. 32MiB.")
-    ] = _MAX_BODY
+        int | None,
+        typer.Option(parser=parse_size, metavar="SIZE", help="Longest request body; 32MiB by default."),
+    ] = None
     ssl_certfile: Annotated[
         Path | None, typer.Option(help="Serve HTTPS with this certificate chain (PEM).")
     ] = None
@@ -96,7 +97,7 @@ class FrontChoices(NamedTuple):
             keys=guard.keys,
             open_metrics=self.open_metrics,
             request_seconds=self.request_timeout,
-            longest_body=self.max_body,
+            longest_body=_MAX_BODY if self.max_body is None else self.max_body,
             tls=guard.tls,
             cors_origins=tuple(self.cors_origin or ()),
             access_log=self.access_log.value,

@@ -11,6 +11,7 @@ from typing import Literal, Protocol, cast
 import msgspec
 
 from openllm import errors
+from openllm.api.exchange import submit
 from openllm.chat.detokenizer import Detokenizer
 from openllm.chat.events import Event, Finished, TextDelta
 from openllm.engines.base import Delta, Sampling
@@ -66,7 +67,7 @@ class Answer:
         self._desk = desk
         self._reader = reader
         pairs = [(choice.prompt, choice.sampling) for choice in choices]
-        self._submission = desk.submit(pairs, self._receive)
+        self._submission = submit(desk, pairs, self._receive)
         self._open = {
             generation.id: (index, choice.detokenizer)
             for index, (generation, choice) in enumerate(
@@ -100,7 +101,7 @@ class Answer:
 
     def _finish(self, delta: Delta, index: int, detokenizer: Detokenizer, text: str) -> None:
         if delta.finish is None:
-            self._desk.cancel(self._submission, (delta.id,))
+            self._desk.cancel(self._submission, (delta.id,), "stop")
         text += detokenizer.finish()
         # What was held back may complete a stop string.
         limited = delta.finish == "length" and detokenizer.stopped is None

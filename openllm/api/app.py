@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -14,9 +15,16 @@ from starlette.types import ASGIApp
 from openllm import __version__
 from openllm.api import batches, completions, files, models, probes
 from openllm.api.archive import Archive
+from openllm.api.auth import Auth
+from openllm.api.body_limit import BodyLimit
+from openllm.api.cors import cross_origin
+from openllm.api.deadline import Deadline
 from openllm.api.documented import ERRORS
 from openllm.api.error_body import error_response, from_http, from_validation
-from openllm.api.recorder import Recorder
+from openllm.api.exchange import EXCHANGE
+from openllm.api.options import FrontOptions
+from openllm.api.rate_limits import RateLimits
+from openllm.api.recorder import Observe, Recorder
 from openllm.api.service import Service
 from openllm.errors import OpenLLMError
 
@@ -24,8 +32,13 @@ _METHOD_NOT_ALLOWED = 405
 _log = logging.getLogger("openllm.api")
 
 
-def create_app(service: Service, archive: Archive) -> ASGIApp:
-    """The routes, the middleware and the one place where an error becomes a response."""
+def create_app(
+    service: Service, archive: Archive, options: FrontOptions, observers: Iterable[Observe]
+) -> ASGIApp:
+    """The routes, the layers around them and the one place where an error becomes a response.
+
+    ``observers`` are shown each request that is over.
+    """
     app = FastAPI(
         title="OpenLLM",
         version=__version__,
@@ -43,7 +56,19 @@ def create_app(service: Service, archive: Archive) -> ASGIApp:
     for room in (completions, models, files, batches, probes):
         app.include_router(room.router)
     archive.routes = app
-    return Recorder(app, service.metrics)
+    return Recorder(_layers(app, options), observers)
+
+
+def _layers(routes: ASGIApp, options: FrontOptions) -> ASGIApp:
+    """What a request passes before the routes, the last one first."""
+    app: ASGIApp = BodyLimit(routes, options.longest_body)
+    app = Deadline(app, options.request_seconds)
+    if options.keys is not None:
+        app = RateLimits(app)
+        app = Auth(app, options.keys, open_metrics=options.open_metrics)
+    if options.cors_origins:
+        app = cross_origin(app, options.cors_origins)
+    return app
 
 
 async def _on_openllm_error(_: Request, error: Exception) -> JSONResponse:
@@ -74,5 +99,6 @@ def _methods(request: Request) -> list[str]:
 
 
 async def _on_bug(_: Request, error: Exception) -> JSONResponse:
-    _log.error("a request failed", exc_info=error)
+    exchange = EXCHANGE.get()
+    _log.error("request %s failed", exchange.id if exchange else "", exc_info=error)
     return error_response(OpenLLMError("The server made a mistake; its log says more."))

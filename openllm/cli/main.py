@@ -25,6 +25,7 @@ _COMMANDS = {
     "pull": "openllm.cli.pull",
     "chat": "openllm.cli.chat",
     "batch": "openllm.cli.batch",
+    "keys": "openllm.cli.keys",
 }
 _INTERRUPTED = 130
 

@@ -5,33 +5,31 @@ from __future__ import annotations
 import errno
 import gc
 import shutil
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from openllm.cli.options import ModelName, PlanOptions, parse_size, takes_plan_options
+from openllm.cli.data import DataChoices, takes_data_choices
+from openllm.cli.front import FrontChoices, takes_front_choices
+from openllm.cli.options import ModelName, PlanOptions, takes_plan_options
 from openllm.cli.say import note
-from openllm.cli.settings import data_folder
-from openllm.errors import MachineError, PortInUse, UsageError
+from openllm.errors import PortInUse, UsageError
 
 if TYPE_CHECKING:
     import socket
 
     from openllm.batches.storage import DataFolder
+    from openllm.cli.front import Guard
     from openllm.cli.settings import Settings
+    from openllm.errors import MachineError
     from openllm.fleet.spawn import Spawned
     from openllm.fleet.supply import Supply
     from openllm.plan import Plan
 
-_HELD_PER_RUNNING = 16  # how many sequences may wait for each that can run
-_LEAST_OPEN = 2048
-# As parse_size reads them; 200 MB is what OpenAI takes as a batch's input.
-_DATA_LIMIT: Any = "10GiB"
-_MAX_UPLOAD: Any = "200MB"
-
 
 @takes_plan_options
+@takes_front_choices
+@takes_data_choices
 def start(
     model: ModelName,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
@@ -39,33 +37,20 @@ def start(
         int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
     ] = 3000,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and do nothing.")] = False,
-    drain_timeout: Annotated[
-        float, typer.Option(min=0, help="Seconds that open answers have to end after SIGTERM.")
-    ] = 30.0,
-    stall_timeout: Annotated[
-        float, typer.Option(min=0.1, help="Seconds without a step after which a busy engine is not ready.")
-    ] = 60.0,
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Folder of uploaded files and batches; one server at a time.")
-    ] = None,
-    data_limit: Annotated[
-        int,
-        typer.Option(parser=parse_size, metavar="SIZE", help="Most bytes of all uploaded files together."),
-    ] = _DATA_LIMIT,
-    max_upload: Annotated[
-        int, typer.Option(parser=parse_size, metavar="SIZE", help="Most bytes of one uploaded file.")
-    ] = _MAX_UPLOAD,
     engine_option: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the engine's own; repeatable.")
     ] = None,
     *,
     options: PlanOptions,
+    front: FrontChoices,
+    data: DataChoices,
 ) -> None:
     """Serve a model behind an OpenAI-compatible API."""
     if dry_run:
         _print_plan(model, options)
         return
     engine_options = _pairs(engine_option or [])
+    guard = front.guard(host)
     sock = _listen(host, port)
     early = _spawn_early(options)
     gc.disable()  # imports leave lasting objects only; the server collects once and goes on as usual
@@ -75,14 +60,14 @@ def start(
         settings = options.settings()
         plan = resolve(model, options.overrides(), settings)
         supply = _supply(plan, settings, engine_options)
-        folder = _data(data_dir)
+        folder = data.folder()
         weights = supply.here()
         if weights is not None:
             early.load(supply.config(weights))
     except BaseException:
         early.child.kill()
         raise
-    _serve(sock, model, supply, folder, data_limit, max_upload, early, drain_timeout, stall_timeout)
+    _serve(sock, model, supply, early, front, guard, data, folder)
 
 
 def _print_plan(model: str, options: PlanOptions) -> None:
@@ -105,19 +90,6 @@ def _listen(host: str, port: int) -> socket.socket:
         raise UsageError(
             f"Cannot listen on {host}:{port}: {error.strerror}.", hint="Choose another --host or --port."
         ) from error
-
-
-def _data(option: Path | None) -> DataFolder | MachineError:
-    """The folder of files and batches, or why there is none. Raises that if the user insists on the folder."""
-    from openllm.batches.storage import default_root, lock_folder
-
-    chosen = data_folder(option)
-    try:
-        return lock_folder(chosen or default_root())
-    except MachineError as error:
-        if chosen is not None:
-            raise
-        return error
 
 
 def _pairs(options: list[str]) -> dict[str, str]:
@@ -155,12 +127,11 @@ def _serve(
     sock: socket.socket,
     model: str,
     supply: Supply,
-    folder: DataFolder | MachineError,
-    data_limit: int,
-    max_upload: int,
     early: Spawned,
-    drain_seconds: float,
-    stall_seconds: float,
+    front: FrontChoices,
+    guard: Guard,
+    data: DataChoices,
+    folder: DataFolder | MachineError,
 ) -> None:
     plan = supply.plan
     from openllm.fleet.port import address
@@ -168,17 +139,9 @@ def _serve(
     note(f"{plan.name}: {plan.engine} on {plan.device}, {plan.quantization}, context {plan.context}")
 
     # True from here on: the kernel accepts and queues connections while the server is imported.
-    note(f"listening on {address(sock)}")
-    from openllm.api.archive import ArchiveOptions
-    from openllm.api.server import FrontOptions, serve
+    note(f"listening on {address(sock, 'http' if guard.tls is None else 'https')}")
+    from openllm.api.server import serve
 
-    front = FrontOptions(
-        names=tuple(dict.fromkeys((plan.name, model))),
-        most_open=max(_LEAST_OPEN, _HELD_PER_RUNNING * plan.concurrency),
-        drain_seconds=drain_seconds,
-        stall_seconds=stall_seconds,
-    )
-    kept = ArchiveOptions(
-        folder=folder, most_bytes=data_limit, longest_upload=max_upload, width=plan.concurrency
-    )
-    serve(sock, supply, front, kept=kept, early=early, tell=note)
+    options = front.options(guard, tuple(dict.fromkeys((plan.name, model))), plan.concurrency)
+    kept = data.options(folder, plan.concurrency)
+    serve(sock, supply, options, kept=kept, early=early, tell=note)

@@ -56,6 +56,7 @@ class Keeper:
         self._tell = tell
         self._clock = clock
         self._process = None if early is None else RunnerProcess(early)
+        self._width = 0
         self._ended = asyncio.Event()
         self._ready_at: float | None = None
         self._was_ready = False
@@ -132,6 +133,7 @@ class Keeper:
         self._ended.clear()
         self._ready_at = None
         self._why = None
+        self._width = config.max_sequences
         self.state = State.STARTING if self.state is not State.FAILED else State.FAILED
         self.doing = "starting the engine"
         if self._process is None:
@@ -203,7 +205,7 @@ class Keeper:
         self._ready_at = self._clock()
         self._was_ready = True
         self._tell(f"ready: engine loaded in {seconds:.1f} s")
-        self.desk.open(self._process.send)
+        self.desk.open(self._process.send, self._width)
 
 
 def _describe(status: int) -> str:

@@ -11,6 +11,7 @@ from typing import Protocol, cast
 import msgspec
 
 from openllm import errors
+from openllm.api.exchange import submit
 from openllm.chat.detokenizer import Detokenizer
 from openllm.chat.events import Event, Finished, StopReason, TextDelta
 from openllm.chat.parsing.parser import AnswerParser
@@ -80,7 +81,7 @@ class Answer:
         self._desk = desk
         self._reader = reader
         pairs = [(choice.prompt, choice.sampling) for choice in choices]
-        self._submission = desk.submit(pairs, self._receive, adapter=adapter, images=images)
+        self._submission = submit(desk, pairs, self._receive, adapter=adapter, images=images)
         self._open = {
             generation.id: (index, choice.detokenizer, choice.parser)
             for index, (generation, choice) in enumerate(
@@ -145,7 +146,7 @@ class Answer:
     def _end(self, delta: Delta, index: int, events: list[ChoiceEvent], finished: Finished) -> None:
         """The last events of a choice."""
         if delta.finish is None:
-            self._desk.cancel(self._submission, (delta.id,))
+            self._desk.cancel(self._submission, (delta.id,), "stop")
         events.append((index, finished))
         del self._open[delta.id]
         self._reader.read(events)

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse
 from openllm.api.answer import Answer, Reader
 from openllm.api.chunks import ChunkWriter, Envelope
 from openllm.api.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, while_connected
+from openllm.api.documented import ChatCompletion, Completion, streamed
 from openllm.api.event_stream import DONE, EventStream, comment
 from openllm.api.parameters import ChatRequest, CompletionRequest
 from openllm.api.readers import StreamReader, WholeReader
@@ -25,7 +26,13 @@ _OPENING = {"delta": {"role": "assistant", "content": ""}}
 Submit = Callable[[Reader], Answer]
 
 
-@router.post("/v1/chat/completions", tags=["OpenAI"], summary="Answer a conversation")
+@router.post(
+    "/v1/chat/completions",
+    tags=["OpenAI"],
+    summary="Answer a conversation",
+    response_class=JSONResponse,
+    responses=streamed(ChatCompletion, "chat.completion.chunk"),
+)
 async def chat_completions(body: ChatRequest, request: Request, service: Served) -> Response:
     def submit(reader: Reader) -> Answer:
         return service.chat(body, reader)
@@ -45,7 +52,13 @@ async def chat_completions(body: ChatRequest, request: Request, service: Served)
     return _stream(service, submit, writer, usage)
 
 
-@router.post("/v1/completions", tags=["OpenAI"], summary="Continue a text")
+@router.post(
+    "/v1/completions",
+    tags=["OpenAI"],
+    summary="Continue a text",
+    response_class=JSONResponse,
+    responses=streamed(Completion, "text_completion"),
+)
 async def completions(body: CompletionRequest, request: Request, service: Served) -> Response:
     def submit(reader: Reader) -> Answer:
         return service.complete(body, reader)

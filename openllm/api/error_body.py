@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Collection
 from typing import Any
 
@@ -13,7 +14,7 @@ from starlette.exceptions import HTTPException
 from openllm.api.parameters import ChatRequest, CompletionRequest
 from openllm.errors import OpenLLMError, RequestError, UnsupportedParameter
 
-_RETRY_AFTER_SECONDS = "1"
+_RETRY_AFTER_SECONDS = 1.0
 _KNOWN = sorted({*ChatRequest.model_fields, *CompletionRequest.model_fields})
 
 
@@ -29,8 +30,13 @@ _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit
 
 def error_response(error: OpenLLMError) -> JSONResponse:
     """The whole answer, with Retry-After where trying again makes sense."""
-    headers = {"Retry-After": _RETRY_AFTER_SECONDS} if error.status in (429, 503) else None
-    return JSONResponse(error_body(error), status_code=error.status, headers=headers)
+    return JSONResponse(error_body(error), status_code=error.status, headers=_headers(error))
+
+
+def _headers(error: OpenLLMError) -> dict[str, str] | None:
+    if error.status not in (429, 503):
+        return None
+    return {"Retry-After": str(math.ceil(error.retry_after or _RETRY_AFTER_SECONDS))}
 
 
 def from_validation(error: RequestValidationError, known: Collection[str] = _KNOWN) -> RequestError:

@@ -6,18 +6,19 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from openllm.api.documented import Model, ModelList
 from openllm.api.served import Served
 from openllm.api.service import Service
 
 router = APIRouter(tags=["OpenAI"])
 
 
-@router.get("/v1/models", summary="What is served")
+@router.get("/v1/models", summary="What is served", response_model=ModelList)
 async def list_models(service: Served) -> dict[str, Any]:
     return {"object": "list", "data": _models(service)}
 
 
-@router.get("/v1/models/{name:path}", summary="One model by any of its names")
+@router.get("/v1/models/{name:path}", summary="One model by any of its names", response_model=Model)
 async def get_model(name: str, service: Served) -> dict[str, Any]:
     service.check_name(name)
     return _model(service, name)

@@ -217,7 +217,7 @@ ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
 class ChatRequest(Parameters):
     """``POST /v1/chat/completions``."""
 
-    messages: list[dict[str, Any]] = Field(min_length=1)
+    messages: list[dict[str, Any]] = Field(min_length=1, fail_fast=True)
     max_completion_tokens: int | None = Field(
         default=None, ge=1, description="Default: what the context leaves."
     )
@@ -243,6 +243,10 @@ class ChatRequest(Parameters):
     )
     modalities: list[Literal["text"]] | None = None
     metadata: dict[str, str] | None = None
+    safety_identifier: str | None = Field(default=None, description="Accepted; nothing depends on it.")
+    prompt_cache_key: str | None = Field(
+        default=None, description="Accepted; equal beginnings are found without it."
+    )
     store: Off = None
     service_tier: Literal["auto", "default"] | None = None
 
@@ -262,13 +266,16 @@ class ChatRequest(Parameters):
         return self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
 
 
-Ids = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+# One error of a long list is enough, and each costs some microseconds.
+Ids = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, fail_fast=True)]
+Texts = Annotated[list[str], Field(min_length=1, max_length=2048, fail_fast=True)]
+ListsOfIds = Annotated[list[Ids], Field(min_length=1, max_length=2048, fail_fast=True)]
 
 
 class CompletionRequest(Parameters):
     """``POST /v1/completions``."""
 
-    prompt: str | Ids | Annotated[list[str], Field(min_length=1)] | Annotated[list[Ids], Field(min_length=1)]
+    prompt: str | Ids | Texts | ListsOfIds
     max_tokens: int | None = Field(default=16, ge=1)
 
     logprobs: Literal[0] | None = Field(default=None, description="Not implemented.")

@@ -14,6 +14,10 @@ from openllm.engines.base import Sampling
 from openllm.errors import ContextLengthExceeded, RequestError, UnsupportedParameter
 from openllm.weights.manifest import ChatFormat
 
+_SURELY_LONG = 8  # characters a token: hardly any text has more
+_PIECE = 16_384  # characters
+_EXTRA_TOKENS = 16
+
 
 class Prompter:
     """``context`` is the longest prompt + answer in tokens; ``end_ids`` end an answer.
@@ -35,7 +39,7 @@ class Prompter:
     def text_prompt(self, prompt: str | list[int]) -> list[int]:
         """Tokenize a bare prompt; token ids are taken as they are. Raises ``RequestError``."""
         if isinstance(prompt, str):
-            ids = self._tokenizer.encode(prompt, add_special_tokens=True)
+            ids = self._encode(prompt, special=True)
         else:
             ids = prompt
             if max(ids) >= self._tokenizer.vocabulary:
@@ -44,6 +48,25 @@ class Prompter:
         if not ids:
             raise RequestError("The prompt is empty.", hint="Send at least one token.", param="prompt")
         return ids
+
+    def _encode(self, text: str, *, special: bool) -> list[int]:
+        if len(text) > _SURELY_LONG * self.context:
+            self._check_length(text)
+        return self._tokenizer.encode(text, add_special_tokens=special)
+
+    def _check_length(self, text: str) -> None:
+        """Refuse a text that is far too long, before time is spent on all of it. Cut anywhere, its pieces have a few
+        tokens more than the whole."""
+        tokens = -_EXTRA_TOKENS
+        for start in range(0, len(text), _PIECE):
+            piece = self._tokenizer.encode(text[start : start + _PIECE], add_special_tokens=False)
+            tokens += len(piece) - _EXTRA_TOKENS
+            if tokens > self.context:
+                raise ContextLengthExceeded(
+                    f"The prompt has more than {tokens} tokens; the context is {self.context} tokens, answer included.",
+                    hint="Shorten the prompt.",
+                    param="messages",
+                )
 
     def answer_tokens(self, prompt: list[int], asked: int | None) -> int:
         """The longest answer in tokens. Raises ``ContextLengthExceeded`` if prompt and answer do not fit."""

@@ -10,8 +10,10 @@ from typing import Any
 
 from openllm.api.adapter_loader import AdapterLoader
 from openllm.api.answer import Answer, Choice, Reader
+from openllm.api.caller import CALLER
 from openllm.api.chat_prompter import ChatPrompt
 from openllm.api.event_stream import EventStream
+from openllm.api.exchange import EXCHANGE
 from openllm.api.images import Images
 from openllm.api.metrics import Metrics
 from openllm.api.parameters import ChatRequest, CompletionRequest, Parameters
@@ -25,11 +27,11 @@ KEEP_ALIVE_SECONDS = 4.5
 
 class Service:
     """``names`` are what the ``model`` field may say for the model itself, the first one is shown; ``context`` is in
-    tokens; ``most_open`` bounds the sequences that are held, queued and running together. ``adapter_loader`` is None
-    unless clients may load LoRA adapters; ``images`` brings those of conversations."""
+    tokens; ``queue`` bounds the sequences that wait for the engine. ``adapter_loader`` is None unless clients may load
+    LoRA adapters; ``images`` brings those of conversations."""
 
     def __init__(
-        self, names: tuple[str, ...], keeper: Keeper, metrics: Metrics, *, context: int, most_open: int
+        self, names: tuple[str, ...], keeper: Keeper, metrics: Metrics, *, context: int, queue: int
     ) -> None:
         self.names = names
         self.context = context
@@ -40,7 +42,8 @@ class Service:
         self.adapter_loader: AdapterLoader | None = None
         self.images = Images(False, None)
         self.prompter: asyncio.Future[Prompter] = asyncio.get_running_loop().create_future()
-        self._most_open = most_open
+        self._queue = queue
+        self._held = 0  # requests that wait for the prompter
         self._streams: set[EventStream] = set()
 
     async def pulse(self) -> None:
@@ -67,8 +70,14 @@ class Service:
         refusal = self.keeper.refusal()
         if refusal is not None:
             raise refusal
-        if len(self.keeper.desk) + sequences > self._most_open:
-            raise Overloaded(f"The queue is full ({self._most_open} sequences).", hint="Try again later.")
+        desk = self.keeper.desk
+        waiting = desk.queued(background=CALLER.get().background) + self._held
+        if waiting + sequences > self._queue + desk.free():
+            raise Overloaded(
+                f"The queue is full ({waiting} sequences wait).",
+                hint="Try again later.",
+                retry_after=desk.retry_after(),
+            )
 
     def check_name(self, name: str) -> None:
         """Raise ``ModelNotServed`` for a name that is not one of the model's."""
@@ -82,7 +91,15 @@ class Service:
         if self.prompter.done():
             return
         waits: list[asyncio.Future[Any]] = [self.prompter, self.keeper.fatal]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        self._held += 1
+        try:
+            exchange = EXCHANGE.get()
+            left = None if exchange is None else exchange.left()
+            done, _ = await asyncio.wait(waits, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._held -= 1
+        if not done and exchange is not None:
+            raise exchange.late()
         if self.keeper.fatal.done():
             raise self.keeper.fatal.result()
 

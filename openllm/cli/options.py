@@ -100,28 +100,47 @@ class PlanOptions(NamedTuple):
         return read_settings(cache=self.cache_dir, offline=self.offline)
 
 
-def takes_plan_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command all of ``PlanOptions``: it is called with them as the keyword argument ``options``.
+Command = Callable[..., None]
+
+
+def takes(group: Any, name: str) -> Callable[[Command], Command]:
+    """Give a command all options of ``group``, a NamedTuple as ``PlanOptions``: it is called with one as the keyword
+    argument ``name``.
 
     The command's other parameters must have annotations that its module can evaluate.
     """
+
+    def decorate(command: Command) -> Command:
+        parameters = _parameters(command, group, name)
+
+        def run(*args: Any, **kwargs: Any) -> None:
+            kwargs[name] = group(**{field: kwargs.pop(field) for field in group._fields})
+            command(*args, **kwargs)
+
+        run.__name__, run.__doc__ = command.__name__, command.__doc__
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        return run
+
+    return decorate
+
+
+def _parameters(command: Command, group: Any, name: str) -> list[inspect.Parameter]:
+    """The command's own parameters but ``name``, then the group's."""
     own = inspect.signature(command).parameters
     hints = get_type_hints(command, include_extras=True)
-    shared = get_type_hints(PlanOptions, include_extras=True)
+    shared = get_type_hints(group, include_extras=True)
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters = [
-        parameter.replace(annotation=hints[name]) for name, parameter in own.items() if name != "options"
+        parameter.replace(annotation=hints[own_name])
+        for own_name, parameter in own.items()
+        if own_name != name
     ]
     parameters += [
-        inspect.Parameter(name, keyword, default=PlanOptions._field_defaults[name], annotation=shared[name])
-        for name in PlanOptions._fields
+        inspect.Parameter(field, keyword, default=group._field_defaults[field], annotation=shared[field])
+        for field in group._fields
     ]
+    return parameters
 
-    def run(*args: Any, **kwargs: Any) -> None:
-        options = PlanOptions(**{name: kwargs.pop(name) for name in PlanOptions._fields})
-        command(*args, options=options, **kwargs)
 
-    run.__name__, run.__doc__ = command.__name__, command.__doc__
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    return run
+takes_plan_options = takes(PlanOptions, "options")

@@ -61,6 +61,7 @@ class Keeper:
         self._tell = tell
         self._clock = clock
         self._process = None if early is None else RunnerProcess(early)
+        self._width = 0
         self._ended = asyncio.Event()
         self._ready_at: float | None = None
         self._was_ready = False
@@ -139,6 +140,7 @@ class Keeper:
         self._ended.clear()
         self._ready_at = None
         self._why = None
+        self._width = config.max_sequences
         self.state = State.STARTING if self.state is not State.FAILED else State.FAILED
         self.doing = "starting the engine"
         if self._process is None:
@@ -223,7 +225,7 @@ class Keeper:
         self._was_ready = True
         self._tell(f"ready: engine loaded in {seconds:.1f} s")
         self.adapters.open(self._process.send)
-        self.desk.open(self._process.send)
+        self.desk.open(self._process.send, self._width)
 
 
 def _describe(status: int) -> str:

@@ -27,7 +27,10 @@ class RunnerProcess:
     async def attach(self, on_message: Callable[[ToFront], None], on_end: Callable[[], None]) -> None:
         """Deliver each message to ``on_message``; ``on_end`` once, when the socket closes."""
         loop = asyncio.get_running_loop()
-        _, self._link = await loop.create_unix_connection(lambda: _Link(on_message, on_end), sock=self._sock)
+        # Known before it is connected: a runner that is ready already says so before the connection is returned, and
+        # what waits for it is sent at once.
+        link = self._link = _Link(on_message, on_end)
+        await loop.create_unix_connection(lambda: link, sock=self._sock)
 
     def send(self, message: ToRunner) -> None:
         """Queue one message; does not block. A runner that is gone takes it silently: ``on_end`` tells."""

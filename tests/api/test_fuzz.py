@@ -1,7 +1,7 @@
 """schemathesis on our OpenAPI document: nothing that it sends is a server error, a hang, or answered otherwise than
 documented.
 
-A quick round by default; ``make fuzz`` sets OPENLLM_FUZZ to the examples an operation of a long one.
+A quick round by default; ``make fuzz-api`` sets OPENLLM_FUZZ to the examples an operation of a long one.
 """
 
 from __future__ import annotations

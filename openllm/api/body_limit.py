@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from openllm.api.disconnect import ClientGoneError
 from openllm.api.error_body import error_response
 from openllm.api.json_limits import JsonLimits
-from openllm.errors import OpenLLMError, Overloaded, TooLarge, TooSlow
+from openllm.errors import OpenLLMError, Overloaded, RequestError, TooLarge, TooSlow
 
 # Routes that read their body by themselves, onto the disk, up to a limit of their own.
 UPLOADS = frozenset(("/v1/files",))
@@ -75,14 +75,19 @@ class _Body:
         self._limit = limit
         self._json: JsonLimits | None = None
         self._length = 0
+        self._coding = b"chunked"
         for name, value in scope["headers"]:
             if name == b"content-length":
                 self._length = int(value)  # the HTTP parser has let digits only through
+            elif name == b"transfer-encoding":
+                self._coding = value.lower().strip()
             elif name == b"content-type" and b"json" in value.lower():
                 self._json = JsonLimits()
 
     async def read(self, receive: Receive) -> None:
         """Raises ``RequestError``, ``Overloaded`` and ``ClientGoneError``."""
+        if self._coding != b"chunked":  # RFC 9112, 6.3: where such a body ends is not known
+            raise RequestError("The transfer coding is not known.", hint="Send the body plain or chunked.")
         self._limit.hold(0, self._length)
         loop = asyncio.get_running_loop()
         began = loop.time()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import math
 from collections.abc import Collection
 from typing import Any
@@ -30,7 +31,14 @@ _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit
 
 def error_response(error: OpenLLMError) -> JSONResponse:
     """The whole answer, with Retry-After where trying again makes sense."""
-    return JSONResponse(error_body(error), status_code=error.status, headers=_headers(error))
+    return _AsciiJson(error_body(error), status_code=error.status, headers=_headers(error))
+
+
+class _AsciiJson(JSONResponse):
+    """An error may quote what the client sent, which need not be text that UTF-8 can say."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, separators=(",", ":")).encode()
 
 
 def _headers(error: OpenLLMError) -> dict[str, str] | None:

@@ -50,9 +50,15 @@ class Prompter:
         return ids
 
     def _encode(self, text: str, *, special: bool) -> list[int]:
-        if len(text) > _SURELY_LONG * self.context:
-            self._check_length(text)
-        return self._tokenizer.encode(text, add_special_tokens=special)
+        try:
+            if len(text) > _SURELY_LONG * self.context:
+                self._check_length(text)
+            return self._tokenizer.encode(text, add_special_tokens=special)
+        except TypeError as error:
+            # JSON can say half of a UTF-16 pair, which is no character: the tokenizer does not call that text.
+            raise RequestError(
+                "The text holds half of a surrogate pair.", hint="Send whole characters.", param="prompt"
+            ) from error
 
     def _check_length(self, text: str) -> None:
         """Refuse a text that is far too long, before time is spent on all of it. Cut anywhere, its pieces have a few

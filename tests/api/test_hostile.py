@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
+import itertools
 import json
 import resource
 import socket
@@ -55,7 +57,7 @@ class GoodClient:
             for line in answer.iter_lines():
                 if line.startswith("data: {"):
                     times.append(time.monotonic())
-        return [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+        return [later - earlier for earlier, later in itertools.pairwise(times)]
 
 
 def p99(values: list[float]) -> float:
@@ -97,6 +99,8 @@ def bodies() -> Iterator[tuple[str, bytes]]:
     yield chat, b'{"a":' * 500_000
     yield text, b'{"model": "smollm2", "prompt": "\xff\xfe\x80"}'
     yield text, b'{"model": "smollm2", "prompt": "\\ud800"}'
+    yield text, b'{"model": "\\ud800", "prompt": "Hi"}'
+    yield text, b'{"model": "smollm2", "prompt": "Hi", "\\ud800": 1}'
     yield text, b'{"model": "smollm2", "prompt": "Hi", "temperature": NaN}'
     yield text, b'{"model": "smollm2", "prompt": "Hi", "temperature": 1e999}'
     yield text, b'{"model": "smollm2", "prompt": "Hi", "temperature": -Infinity}'
@@ -110,12 +114,13 @@ def bodies() -> Iterator[tuple[str, bytes]]:
 
 def test_bodies_that_cannot_be_served_are_4xx_and_stop_nobody(hostile: Served) -> None:
     front = psutil.Process(hostile.process.pid)
+    made = list(bodies())  # before: making them would stop the good client, which is in this process
     good = GoodClient(hostile, 300)
     alone = p99(good.gaps())
     with concurrent.futures.ThreadPoolExecutor(2) as pool, hostile.http() as http:
         beside = pool.submit(good.gaps)
         while not beside.done():
-            for path, body in bodies():
+            for path, body in made:
                 answer = http.post(path, content=body, headers=JSON)
                 assert 400 <= answer.status_code < 500, (path, body[:80], answer.text)
                 assert answer.json()["error"]["message"]
@@ -136,7 +141,6 @@ def test_bodies_that_cannot_be_served_are_4xx_and_stop_nobody(hostile: Served) -
         b"Content-Length: 5\r\nContent-Length: 6",
         b"Content-Length: -5",
         b"Content-Length: 5, 5",
-        b"Transfer-Encoding: xchunked",
         b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity",
         b"Transfer-Encoding : chunked",
         b"X-A: b\x00c",
@@ -201,19 +205,16 @@ def test_slow_readers_and_writers_stop_nobody(hostile: Served) -> None:
         time.sleep(0.05)
 
 
-def test_what_is_over_the_queue_is_told_so_at_once(hostile: Served) -> None:
+async def test_what_is_over_the_queue_is_told_so_at_once(hostile: Served) -> None:
     """64 places at the engine, 8 to spare, 64 in the queue."""
-    body = {**TEXT, "max_tokens": 100}
-
-    def ask(_: int) -> tuple[int, float, str]:
-        begun = time.monotonic()
-        answer = httpx.post(f"{hostile.url}/v1/completions", json=body, timeout=30)
-        return answer.status_code, time.monotonic() - begun, answer.headers.get("retry-after", "")
-
-    with concurrent.futures.ThreadPoolExecutor(300) as pool:
-        answers = list(pool.map(ask, range(300)))
-    statuses = [status for status, _, _ in answers]
-    refused = [after for status, _, after in answers if status == 429]
+    async with httpx.AsyncClient(timeout=30, limits=httpx.Limits(max_connections=None)) as http:
+        body = {**TEXT, "max_tokens": 100}
+        asked = [http.post(f"{hostile.url}/v1/completions", json=body) for _ in range(400)]
+        answers = await asyncio.gather(*asked)
+    statuses = [answer.status_code for answer in answers]
     assert set(statuses) == {200, 429}
-    assert statuses.count(200) >= 64
-    assert all(1 <= int(after) <= 60 for after in refused)
+    assert statuses.count(200) >= 64 + 8 + 64
+    for answer in answers:
+        if answer.status_code == 429:
+            assert 1 <= int(answer.headers["retry-after"]) <= 60
+            assert answer.json()["error"]["code"] == "overloaded"

@@ -15,19 +15,23 @@ from tests.lora import ATTENTION, SMOLLM2, write_adapter
 
 @pytest.fixture(autouse=True)
 def no_runner_is_left() -> Iterator[None]:
-    before = runners()
+    before = orphans()
     yield
     gone, alive = psutil.wait_procs(
-        [p for p in psutil.process_iter() if p.pid in runners() - before], timeout=5
+        [p for p in psutil.process_iter() if p.pid in orphans() - before], timeout=5
     )
     assert not alive, gone
 
 
-def runners() -> set[int]:
+def orphans() -> set[int]:
+    """Runners whose front is gone; others belong to servers that run beside the test."""
     found = set()
     for process in psutil.process_iter(["pid", "cmdline"]):
-        if "openllm.runner" in (process.info["cmdline"] or []):
-            found.add(process.info["pid"])
+        argv = process.info["cmdline"] or []
+        if "openllm.runner" in argv:
+            parent = int(argv[argv.index("openllm.runner") + 2])
+            if not psutil.pid_exists(parent):
+                found.add(process.info["pid"])
     return found
 
 

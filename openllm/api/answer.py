@@ -12,6 +12,7 @@ import msgspec
 
 from openllm import errors
 from openllm.api.exchange import submit
+from openllm.api.token_teller import TokenTeller
 from openllm.chat.detokenizer import Detokenizer
 from openllm.chat.events import Event, Finished, StopReason, TextDelta
 from openllm.chat.parsing.parser import AnswerParser
@@ -40,6 +41,14 @@ class Usage(msgspec.Struct):
     cached_tokens: int = 0
     reasoning_tokens: int = 0
 
+    def add(self, delta: Delta, completion_tokens: int) -> None:
+        """Count a delta, of which ``completion_tokens`` belong to the answer."""
+        self.completion_tokens += completion_tokens
+        if delta.prompt:
+            self.prompt_tokens = delta.prompt
+        if delta.cached:
+            self.cached_tokens = min(self.prompt_tokens, self.cached_tokens + delta.cached)
+
     def body(self) -> dict[str, object]:
         """The ``usage`` object."""
         return {
@@ -53,12 +62,13 @@ class Usage(msgspec.Struct):
 
 class Choice(msgspec.Struct, frozen=True):
     """One choice to be generated: its prompt, how it is sampled, what turns its ids into text, and what reads calls
-    and reasoning out of that text, None where it is nothing but text."""
+    and reasoning out of that text, None where it is nothing but text. ``teller`` is for a ``ToldAnswer``."""
 
     prompt: list[int]
     sampling: Sampling
     detokenizer: Detokenizer
     parser: AnswerParser | None = None
+    teller: TokenTeller | None = None
 
 
 class Answer:
@@ -100,12 +110,7 @@ class Answer:
             return
         index, detokenizer, parser = known
         tokens = delta.tokens
-        usage = self.usage
-        usage.completion_tokens += len(tokens)
-        if delta.prompt:
-            usage.prompt_tokens = delta.prompt
-        if delta.cached:
-            usage.cached_tokens = min(usage.prompt_tokens, usage.cached_tokens + delta.cached)
+        self.usage.add(delta, len(tokens))
         text = detokenizer.push(tokens) if tokens else ""
         if delta.finish is None and parser is None and detokenizer.stopped is None:
             if text:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
 
 from openllm.api.answer import ChoiceEvent, Usage
 from openllm.api.event_stream import event
-from openllm.chat.events import Finished, ReasoningDelta, TextDelta, ToolCallDelta
+from openllm.chat.events import Finished, ReasoningDelta, TextDelta, TextLogprobs, ToolCallDelta
 
 _encode = msgspec.json.encode
 
@@ -59,8 +59,9 @@ class ChunkWriter:
         self._usage = {"usage": None} if usage else {}
         self._head = b"data: " + _encode(envelope)[:-1] + b',"choices":[{"index":'
         self._before = before
-        self._tail = after + b',"logprobs":null,"finish_reason":null}]' + (b',"usage":null' if usage else b"")
-        self._tail += b"}\n\n"
+        self._after = after + b',"logprobs":'
+        self._end = b',"finish_reason":null}]' + (b',"usage":null' if usage else b"") + b"}\n\n"
+        self._tail = self._after + b"null" + self._end
         self._empty = empty
         self._opening = opening
         self._heads: dict[int, bytes] = {}  # per choice that was opened: what stands before its texts
@@ -93,6 +94,28 @@ class ChunkWriter:
     def _choice(self, index: int, content: dict[str, Any], reason: str | None) -> bytes:
         choice = {"index": index, **content, "logprobs": None, "finish_reason": reason}
         return event(self._envelope.body([choice], **self._usage))
+
+
+class LogprobChunkWriter(ChunkWriter):
+    """Chunks whose texts come with logprobs, which ``body`` makes of a text's tokens."""
+
+    def __init__(
+        self, envelope: Envelope, body: Callable[[Sequence[TextLogprobs]], dict[str, Any]], **form: Any
+    ) -> None:
+        """``form`` is as for ``ChunkWriter``."""
+        super().__init__(envelope, **form)
+        self._body = body
+
+    def write(self, events: Iterable[ChoiceEvent]) -> bytes:
+        parts: list[bytes] = []
+        for index, happened in events:
+            if not isinstance(happened, TextDelta):
+                parts.append(super().write([(index, happened)]))
+                continue
+            head = self._heads.get(index) or self._open(index, parts)
+            logprobs = _encode(self._body(happened.logprobs))
+            parts += (head, _encode(happened.text), self._after, logprobs, self._end)
+        return b"".join(parts)
 
 
 def _part(happened: ReasoningDelta | ToolCallDelta) -> dict[str, Any]:

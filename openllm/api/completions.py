@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import msgspec
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from starlette.responses import JSONResponse
 
 from openllm.api.answer import Answer, Reader
-from openllm.api.chunks import ChunkWriter, Envelope
+from openllm.api.chunks import ChunkWriter, Envelope, LogprobChunkWriter
 from openllm.api.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, while_connected
 from openllm.api.documented import ChatCompletion, Completion, streamed
 from openllm.api.event_stream import DONE, EventStream, comment
+from openllm.api.logprob_bodies import chat_logprobs, completion_logprobs
 from openllm.api.parameters import ChatRequest, CompletionRequest
 from openllm.api.readers import StreamReader, WholeReader
 from openllm.api.served import Served
 from openllm.api.service import Service
 from openllm.api.strict_json import StrictJsonRoute
+from openllm.api.told_answer import ToldAnswer
 
 router = APIRouter(route_class=StrictJsonRoute)
 _OPENING = {"delta": {"role": "assistant", "content": ""}}
@@ -42,13 +46,13 @@ async def chat_completions(body: ChatRequest, request: Request, service: Served)
     await service.images.load(body)
     if not body.stream:
         envelope = Envelope.make("chatcmpl", "chat.completion", body.model)
-        return await _whole(service, request, submit, envelope, _chat_choice, count)
+        whole = partial(_chat_choice, told=bool(body.logprobs))
+        return await _whole(service, request, submit, envelope, whole, count)
     envelope = Envelope.make("chatcmpl", "chat.completion.chunk", body.model)
     usage = body.wants_usage()
+    kind = partial(LogprobChunkWriter, body=chat_logprobs) if body.logprobs else ChunkWriter
     before = b'"delta":{"content":'
-    writer = ChunkWriter(
-        envelope, before=before, after=b"}", empty={"delta": {}}, opening=_OPENING, usage=usage
-    )
+    writer = kind(envelope, before=before, after=b"}", empty={"delta": {}}, opening=_OPENING, usage=usage)
     return _stream(service, submit, writer, usage)
 
 
@@ -63,13 +67,16 @@ async def completions(body: CompletionRequest, request: Request, service: Served
     def submit(reader: Reader) -> Answer:
         return service.complete(body, reader)
 
-    count = len(body.prompts()) * (body.n or 1)
+    count = len(body.prompts()) * body.sequences()
     service.check(body, count)
+    told = body.logprobs is not None
     envelope = Envelope.make("cmpl", "text_completion", body.model)
     if not body.stream:
-        return await _whole(service, request, submit, envelope, _text_choice, count)
+        best = _Best(body.n or 1, body.sequences()) if body.chooses else None
+        return await _whole(service, request, submit, envelope, partial(_text_choice, told=told), count, best)
     usage = body.wants_usage()
-    writer = ChunkWriter(envelope, before=b'"text":', after=b"", empty={"text": ""}, usage=usage)
+    kind = partial(LogprobChunkWriter, body=completion_logprobs) if told else ChunkWriter
+    writer = kind(envelope, before=b'"text":', after=b"", empty={"text": ""}, usage=usage)
     return _stream(service, submit, writer, usage)
 
 
@@ -97,6 +104,7 @@ async def _whole(
     envelope: Envelope,
     choice_body: Callable[[int, WholeReader], dict[str, Any]],
     count: int,
+    best: _Best | None = None,
 ) -> Response:
     reader = WholeReader(count)
     try:
@@ -109,20 +117,38 @@ async def _whole(
                 answer.abandon()
     except ClientGoneError:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
-    choices = [choice_body(index, reader) for index in range(count)]
+    given = range(count) if best is None else best.choose(answer, count)
+    choices = [{"index": index, **choice_body(place, reader)} for index, place in enumerate(given)]
     return JSONResponse(envelope.body(choices, usage=answer.usage.body()))
 
 
-def _chat_choice(index: int, reader: WholeReader) -> dict[str, Any]:
+class _Best(msgspec.Struct, frozen=True):
+    """Which of ``of`` answers to each prompt are given: the ``given`` ones with the best mean logprob."""
+
+    given: int
+    of: int
+
+    def choose(self, answer: Answer, count: int) -> list[int]:
+        """The places of all that are given, the best answer to a prompt first."""
+        assert isinstance(answer, ToldAnswer)
+        places: list[int] = []
+        for first in range(0, count, self.of):
+            ranked = sorted(range(first, first + self.of), key=answer.mean_logprob, reverse=True)
+            places += ranked[: self.given]
+        return places
+
+
+def _chat_choice(index: int, reader: WholeReader, *, told: bool) -> dict[str, Any]:
     text, reasoning, calls = reader.text(index), reader.reasoning(index), reader.calls[index].body()
     message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
     if reasoning:
         message["reasoning_content"] = reasoning
     if calls:
         message |= {"content": text or None, "tool_calls": calls}
-    return {"index": index, "message": message, "logprobs": None, "finish_reason": reader.reasons[index]}
+    logprobs = chat_logprobs(reader.logprobs[index]) if told else None
+    return {"message": message, "logprobs": logprobs, "finish_reason": reader.reasons[index]}
 
 
-def _text_choice(index: int, reader: WholeReader) -> dict[str, Any]:
-    text = reader.text(index)
-    return {"index": index, "text": text, "logprobs": None, "finish_reason": reader.reasons[index]}
+def _text_choice(index: int, reader: WholeReader, *, told: bool) -> dict[str, Any]:
+    logprobs = completion_logprobs(reader.logprobs[index]) if told else None
+    return {"text": reader.text(index), "logprobs": logprobs, "finish_reason": reader.reasons[index]}

@@ -76,14 +76,11 @@ def from_validation(error: RequestValidationError, known: Collection[str] = _KNO
 # Known parameters of OpenAI's API of which only the values that change nothing are taken.
 _LIMITED = frozenset(
     (
-        "echo",
-        "logprobs",
         "modalities.0",
         "service_tier",
         "store",
         "stream_options.include_obfuscation",
         "suffix",
-        "top_logprobs",
     )
 )
 

@@ -125,6 +125,21 @@ class Parameters(Body):
         default=None, description="Or one of these. Beyond OpenAI's API."
     )
 
+    def check(self) -> None:
+        """Raise ``RequestError`` for parameters that do not go together."""
+
+    def sequences(self) -> int:
+        """How many answers are generated to each prompt."""
+        return self.n or 1
+
+    def option_names(self) -> dict[str, tuple[str, str]]:
+        """What an engine's words for an option are in a refusal of this request: words, and a field's name."""
+        return {}
+
+    def answer_logprobs(self) -> int | None:
+        """How many likeliest tokens are told at each place of an answer; None if nothing is."""
+        return None
+
     def guide(self) -> Guide | None:
         """What the whole answer must look like. Raises ``RequestError`` if two things are asked for."""
         if self.structured_outputs is not None:
@@ -168,6 +183,7 @@ class Parameters(Body):
             seed=None if self.seed is None else (self.seed + choice) % _INT64,
             stop_ids=(*stop_ids, *(self.stop_token_ids or ())),
             min_tokens=min(self.min_tokens or 0, max_tokens),
+            logprobs=self.answer_logprobs(),
             logit_bias=tuple((int(token), bias) for token, bias in (self.logit_bias or {}).items()),
             guide=self.guide(),
         )
@@ -223,8 +239,10 @@ class ChatRequest(Parameters):
     )
     max_tokens: int | None = Field(default=None, ge=1, description="Older name of max_completion_tokens.")
 
-    logprobs: Off = None
-    top_logprobs: Literal[0] | None = None
+    logprobs: bool | None = Field(default=False, description="Tell the content's tokens. Needs vLLM.")
+    top_logprobs: int | None = Field(
+        default=None, ge=0, le=20, description="And as many likeliest ones at each place."
+    )
     tools: Annotated[list[FunctionTool], Field(max_length=MOST_TOOLS)] | None = None
     tool_choice: ToolChoice | None = Field(default=None, description="Default: auto with tools, else none.")
     parallel_tool_calls: bool | None = Field(default=True, description="False: at most one call an answer.")
@@ -261,6 +279,15 @@ class ChatRequest(Parameters):
     def images(self, images: tuple[bytes, ...]) -> None:
         self._images = images
 
+    def check(self) -> None:
+        if self.top_logprobs and not self.logprobs:
+            raise RequestError(
+                "top_logprobs needs logprobs.", hint="Set logprobs to true.", param="top_logprobs"
+            )
+
+    def answer_logprobs(self) -> int | None:
+        return (self.top_logprobs or 0) if self.logprobs else None
+
     def answer_tokens(self) -> int | None:
         """The longest answer asked for, in tokens."""
         return self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
@@ -276,12 +303,55 @@ class CompletionRequest(Parameters):
     """``POST /v1/completions``."""
 
     prompt: str | Ids | Texts | ListsOfIds
-    max_tokens: int | None = Field(default=16, ge=1)
+    max_tokens: int | None = Field(default=16, ge=0, description="0 with echo only.")
 
-    logprobs: Literal[0] | None = Field(default=None, description="Not implemented.")
-    echo: Off = None
+    logprobs: int | None = Field(
+        default=None, ge=0, le=5, description="Tell the tokens, and as many likeliest ones. Needs vLLM."
+    )
+    echo: bool | None = Field(default=False, description="Put the prompt before the answer.")
     suffix: Literal[""] | None = None
-    best_of: int | None = Field(default=None, ge=1, le=128, description="Not implemented beyond n.")
+    best_of: int | None = Field(
+        default=None,
+        ge=1,
+        le=128,
+        description="Generate as many and give the n with the best mean logprob. Beyond n needs vLLM.",
+    )
+
+    @property
+    def chooses(self) -> bool:
+        """Are more answers generated than given?"""
+        return self.sequences() > (self.n or 1)
+
+    def check(self) -> None:
+        if self.best_of is not None and self.best_of < (self.n or 1):
+            raise RequestError("best_of is less than n.", hint="Ask for at least n.", param="best_of")
+        if self.chooses and self.stream:
+            raise RequestError(
+                "The best answers are known at the end only, so they cannot be streamed.",
+                hint="Leave best_of or stream out.",
+                param="best_of",
+            )
+        if self.max_tokens == 0 and not self.echo:
+            raise RequestError(
+                "max_tokens 0 asks for nothing.", hint="Ask for 1 or more, or set echo.", param="max_tokens"
+            )
+
+    def sequences(self) -> int:
+        return self.best_of or self.n or 1
+
+    def option_names(self) -> dict[str, tuple[str, str]]:
+        names = {"prompt_logprobs": ("logprobs of a prompt (echo)", "logprobs")}
+        if self.logprobs is None:
+            names["logprobs"] = ("best_of beyond n", "best_of")
+        return names
+
+    def answer_logprobs(self) -> int | None:
+        return 0 if self.logprobs is None and self.chooses else self.logprobs
+
+    def sampling(self, max_tokens: int, end_ids: tuple[int, ...], choice: int) -> Sampling:
+        # An engine generates one token at least, so it is asked for one where none is.
+        sampling = super().sampling(max(1, max_tokens), end_ids, choice)
+        return msgspec.structs.replace(sampling, prompt_logprobs=self.logprobs) if self.echo else sampling
 
     def prompts(self) -> list[str | list[int]]:
         """Each prompt by itself: text, or token ids."""

@@ -8,7 +8,7 @@ from typing import Protocol
 from openllm.api.answer import ChoiceEvent, Reader
 from openllm.api.event_stream import EventStream
 from openllm.api.whole_calls import WholeCalls
-from openllm.chat.events import Finished, ReasoningDelta, TextDelta, ToolCallDelta
+from openllm.chat.events import Finished, ReasoningDelta, TextDelta, TextLogprobs, ToolCallDelta
 from openllm.errors import OpenLLMError
 
 
@@ -58,13 +58,14 @@ class StreamReader(EndWaiter):
 
 
 class WholeReader(EndWaiter):
-    """Keeps the text, the reasoning, the calls and the end of each of ``count`` choices."""
+    """Keeps the text, its logprobs, the reasoning, the calls and the end of each of ``count`` choices."""
 
     def __init__(self, count: int) -> None:
         super().__init__()
         self._texts: list[list[str]] = [[] for _ in range(count)]
         self._reasoning: list[list[str]] = [[] for _ in range(count)]
         self.calls = [WholeCalls() for _ in range(count)]
+        self.logprobs: list[list[TextLogprobs]] = [[] for _ in range(count)]
         self.reasons: list[str | None] = [None] * count
 
     def text(self, index: int) -> str:
@@ -78,8 +79,10 @@ class WholeReader(EndWaiter):
     def read(self, events: list[ChoiceEvent]) -> None:
         for index, happened in events:
             match happened:
-                case TextDelta(text):
+                case TextDelta(text, logprobs):
                     self._texts[index].append(text)
+                    if logprobs:
+                        self.logprobs[index] += logprobs
                 case ReasoningDelta(text):
                     self._reasoning[index].append(text)
                 case ToolCallDelta():

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from openllm.api.adapter_loader import AdapterLoader
 from openllm.api.answer import Answer, Choice, Reader
 from openllm.api.caller import CALLER
-from openllm.api.chat_prompter import ChatPrompt
 from openllm.api.event_stream import EventStream
 from openllm.api.exchange import EXCHANGE
 from openllm.api.images import Images
 from openllm.api.metrics import Metrics
 from openllm.api.parameters import ChatRequest, CompletionRequest, Parameters
 from openllm.api.prompter import Prompter
+from openllm.api.told_answer import ToldAnswer
+from openllm.engines.base import Sampling
 from openllm.errors import ModelNotServed, Overloaded
 from openllm.fleet.keeper import Keeper
 
@@ -67,6 +69,7 @@ class Service:
     def check(self, request: Parameters, sequences: int) -> None:
         """Raise what speaks against taking a request, before anything is spent on it."""
         self.check_name(request.model)
+        request.check()
         refusal = self.keeper.refusal()
         if refusal is not None:
             raise refusal
@@ -105,14 +108,25 @@ class Service:
 
     def chat(self, request: ChatRequest, reader: Reader) -> Answer:
         """Submit a conversation. Needs the prompter. Raises ``RequestError``."""
-        prompt = self.prompter.result().chat_prompt(request)
-        return self._submit(request, [prompt.ids], request.answer_tokens(), reader, prompt, request.images)
+        prompter = self.prompter.result()
+        prompt = prompter.chat_prompt(request)
+        stops = request.stops()
+
+        def choice(_: int, sampling: Sampling) -> Choice:
+            return prompter.chat_choice(prompt, sampling, stops)
+
+        return self._submit(request, [prompt.ids], request.answer_tokens(), choice, reader, request.images)
 
     def complete(self, request: CompletionRequest, reader: Reader) -> Answer:
         """Submit bare prompts: the choices of the first, then of the second. Raises ``RequestError``."""
         prompter = self.prompter.result()
         prompts = [prompter.text_prompt(prompt) for prompt in request.prompts()]
-        return self._submit(request, prompts, request.answer_tokens(), reader)
+        asked = request.answer_tokens()
+
+        def choice(place: int, sampling: Sampling) -> Choice:
+            return prompter.text_choice(request, prompts[place], sampling, keeps=asked > 0)
+
+        return self._submit(request, [prompt.ids for prompt in prompts], asked, choice, reader)
 
     def prompt_tokens(self, request: ChatRequest) -> int:
         """How long the prompt of a conversation is. Needs the prompter. Raises ``RequestError``."""
@@ -123,25 +137,23 @@ class Service:
         request: Parameters,
         prompts: list[list[int]],
         asked: int | None,
+        choice: Callable[[int, Sampling], Choice],
         reader: Reader,
-        chat: ChatPrompt | None = None,
         images: tuple[bytes, ...] = (),
     ) -> Answer:
+        """``choice`` makes one for the prompt of a place."""
         prompter = self.prompter.result()
         prompter.check_ids(request.stop_token_ids)
-        stops = request.stops()
         choices = []
-        for prompt in prompts:
+        for place, prompt in enumerate(prompts):
             longest = prompter.answer_tokens(prompt, asked)
-            for choice in range(request.n or 1):
-                sampling = request.sampling(longest, prompter.end_ids, choice)
-                if chat is None:
-                    choices.append(Choice(prompt, sampling, prompter.detokenizer(prompt, stops)))
-                else:
-                    choices.append(prompter.chat_choice(chat, sampling, stops))
+            for number in range(request.sequences()):
+                sampling = request.sampling(longest, prompter.end_ids, number)
+                choices.append(choice(place, sampling))
         prompt_tokens = sum(map(len, prompts))
         self.metrics.prompt_tokens += prompt_tokens
         # Asked again: what had to wait for the weights may find its adapter unloaded.
         self.check_name(request.model)
         adapter = "" if request.model in self.names else request.model
-        return Answer(self.keeper.desk, choices, prompt_tokens, reader, adapter=adapter, images=images)
+        kind = Answer if choices[0].teller is None else partial(ToldAnswer, names=request.option_names())
+        return kind(self.keeper.desk, choices, prompt_tokens, reader, adapter=adapter, images=images)

@@ -71,6 +71,11 @@ class Detokenizer:
         self._pending.clear()
         return self._cut(text, last=True)
 
+    @property
+    def held(self) -> int:
+        """How many characters wait because they may be the beginning of a stop string."""
+        return len(self._held)
+
     def _context(self, prompt_ids: Sequence[int]) -> list[int]:
         """The end of the prompt, long enough to have a text."""
         for size in (CONTEXT, 8 * CONTEXT, len(prompt_ids)):

@@ -12,18 +12,21 @@ StopReason = Literal["stop", "length", "tool_calls"]
 
 
 class TokenLogprob(msgspec.Struct, frozen=True, gc=False):
-    """A token's text, its UTF-8 bytes (a token may be half a character) and its natural logarithm of probability."""
+    """A token's text, its UTF-8 bytes (a token may be half a character) and its natural logarithm of probability,
+    which is None for the first token of a prompt."""
 
     token: str
     bytes: bytes
-    logprob: float
+    logprob: float | None
 
 
 class TextLogprobs(msgspec.Struct, frozen=True, gc=False):
-    """One generated token and the likeliest ones at its place, the likeliest first."""
+    """One token and the likeliest ones at its place, the likeliest first. ``offset`` is where its text begins, in
+    characters of the whole text."""
 
     chosen: TokenLogprob
     top: tuple[TokenLogprob, ...]
+    offset: int = 0
 
 
 class TextDelta(msgspec.Struct, frozen=True, gc=False):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -18,7 +19,7 @@ def token_bytes(backend: Tokenizer, size: int) -> list[bytes]:
 
     Blocks for 0.1 to 0.5 s. Raises ``UnsupportedOption`` for a kind of tokenizer that is not known here.
     """
-    spell = _speller(backend)
+    spell = speller(backend)
     added = backend.get_added_tokens_decoder()
     found = [b""] * size
     for text, index in backend.get_vocab(with_added_tokens=True).items():
@@ -32,7 +33,9 @@ def token_bytes(backend: Tokenizer, size: int) -> list[bytes]:
     return found
 
 
-def _speller(backend: Tokenizer) -> Any:
+def speller(backend: Tokenizer) -> Callable[[str], bytes]:
+    """What turns a token as it stands in the vocabulary into its bytes; not for added tokens, which stand there as
+    they are. Raises ``UnsupportedOption`` for a kind of tokenizer that is not known here."""
     kinds = _kinds(msgspec.json.decode(backend.decoder.__getstate__())) if backend.decoder else set()
     if "ByteLevel" in kinds:
         return _byte_level

@@ -36,7 +36,6 @@ def refuse(http: httpx.Client, path: str, body: Any) -> dict[str, Any]:
         ({"messages": [{"role": "user"}]}, "messages[0].content"),
         ({"logit_bias": {"5": 101}}, "logit_bias.5"),
         ({"logit_bias": {"five": 1}}, "logit_bias.five"),
-        ({"logprobs": True}, "logprobs"),
         ({"tools": [{"type": "function"}]}, "tools.0.function"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"stream_options": {"include": True}}, "stream_options.include"),

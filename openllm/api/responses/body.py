@@ -10,10 +10,10 @@ import msgspec
 
 from openllm.api.answer import Usage
 from openllm.api.error_body import error_body
+from openllm.api.logprob_bodies import token_body
 from openllm.api.pieces import Piece
 from openllm.api.responses.items import Item
 from openllm.api.responses.request import ResponseRequest
-from openllm.chat.events import TextLogprobs, TokenLogprob
 from openllm.errors import OpenLLMError
 
 Status = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
@@ -151,22 +151,13 @@ _PREFIXES = {"text": "msg", "reasoning": "rs", "call": "fc"}
 
 def text_part(piece: Piece) -> Item:
     """The part of a message."""
-    logprobs = [logprob_body(entry) for entry in piece.logprobs]
+    logprobs = [token_body(entry) for entry in piece.logprobs]
     return {"type": "output_text", "annotations": [], "logprobs": logprobs, "text": piece.text}
 
 
 def reasoning_part(piece: Piece) -> Item:
     """The part of a reasoning item."""
     return {"type": "reasoning_text", "text": piece.text}
-
-
-def logprob_body(entry: TextLogprobs) -> Item:
-    """One token's entry in ``logprobs``."""
-    return {**_token(entry.chosen), "top_logprobs": [_token(token) for token in entry.top]}
-
-
-def _token(token: TokenLogprob) -> Item:
-    return {"token": token.token, "bytes": list(token.bytes), "logprob": token.logprob}
 
 
 def encoded(body: object) -> bytes:

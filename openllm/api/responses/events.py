@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from openllm.api.answer import ChoiceEvent, Usage
+from openllm.api.logprob_bodies import token_body
 from openllm.api.pieces import Closed, Grown, Opened, Piece, Pieces, Step
 from openllm.api.responses.body import (
     Body,
@@ -20,7 +21,6 @@ from openllm.api.responses.body import (
     added_item,
     failure,
     item_id,
-    logprob_body,
     output_item,
     reasoning_part,
     text_part,
@@ -91,7 +91,7 @@ class EventWriter:
         if isinstance(step, Grown):
             parts += (self._head, _encode(step.text))
             if step.logprobs:
-                parts += (b',"logprobs":', _encode([logprob_body(entry) for entry in step.logprobs]))
+                parts += (b',"logprobs":', _encode([token_body(entry) for entry in step.logprobs]))
                 parts.append(b',"sequence_number":%d}\n\n' % self._number)
             else:
                 parts.append(self._tail % self._number)

@@ -1,5 +1,6 @@
-"""llm (the command): a model of extra-openai-models.yaml, streamed and not."""
+"""llm (the command): a model of extra-openai-models.yaml; streamed and not, by a schema, in a chat."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,13 +8,32 @@ import tempfile
 from pathlib import Path
 
 url, model = sys.argv[1:]
+MODEL = f"""
+- model_id: ours
+  model_name: {model}
+  api_base: {url}
+  api_key_name: ours
+  supports_schema: true
+"""
+
 with tempfile.TemporaryDirectory() as folder:
-    Path(folder, "extra-openai-models.yaml").write_text(
-        f"- model_id: ours\n  model_name: {model}\n  api_base: {url}\n  api_key_name: ours\n"
-    )
+    Path(folder, "extra-openai-models.yaml").write_text(MODEL)
     environment = {**os.environ, "LLM_USER_PATH": folder}
-    command = [str(Path(sys.executable).parent / "llm"), "-m", "ours", "--key", "none"]
-    for extra in ([], ["--no-stream"]):
-        argv = [*command, *extra, "-o", "temperature", "0", "What is the capital of France?"]
-        said = subprocess.run(argv, env=environment, capture_output=True, text=True, check=True).stdout
-        assert "Paris" in said, said
+
+    def llm(*argv: str) -> str:
+        command = [str(Path(sys.executable).parent / "llm"), *argv, "-m", "ours", "--key", "none"]
+        options = ["-o", "temperature", "0", "-o", "max_tokens", "48"]
+        done = subprocess.run([*command, *options], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    streamed = llm("What is the capital of France?")
+    assert "Paris" in streamed, streamed
+    assert llm("What is the capital of France?", "--no-stream") == streamed
+    assert llm("And of Spain?", "--continue").strip()
+    person = {
+        "type": "object",
+        "properties": {"age": {"type": "integer", "enum": [30, 31]}},
+        "required": ["age"],
+    }
+    assert json.loads(llm("Anna is 31 years old.", "--schema", json.dumps(person)))["age"] in (30, 31)

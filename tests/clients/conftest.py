@@ -18,8 +18,9 @@ PROGRAMS = Path(__file__).resolve().parent / "programs"
 
 
 @pytest.fixture(scope="package")
-def served() -> Iterator[Served]:
-    with serving(MODEL, "--backend", "openvino") as server:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    data = str(tmp_path_factory.mktemp("data"))
+    with serving(MODEL, "--backend", "openvino", "--data-dir", data) as server:
         server.until_ready()
         yield server
 

@@ -6,6 +6,7 @@ What each endpoint answers in detail is in tests/api. The model is too small to 
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Iterator
 from enum import StrEnum
@@ -163,6 +164,30 @@ class TestResponses:
             assert stream.get_final_response().output_parsed == parsed
 
 
+class TestBatches:
+    async def test_from_a_file_to_a_file(self, later: openai.AsyncOpenAI) -> None:
+        line = {"custom_id": "one", "method": "POST", "url": "/v1/chat/completions", "body": ASKED}
+        file = await later.files.create(file=("asked.jsonl", json.dumps(line).encode()), purpose="batch")
+        batch = await later.batches.create(
+            input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h"
+        )
+        deadline = time.monotonic() + 60
+        while batch.status not in ("completed", "failed"):
+            assert time.monotonic() < deadline, batch
+            await asyncio.sleep(0.05)
+            batch = await later.batches.retrieve(batch.id)
+        assert batch.output_file_id, batch
+        assert batch.id in [found.id async for found in later.batches.list()]
+        assert file.id in [found.id async for found in later.files.list(purpose="batch")]
+        answer = json.loads((await later.files.content(batch.output_file_id)).text)
+        live = await later.chat.completions.create(**ASKED)
+        said = answer["response"]["body"]["choices"][0]["message"]["content"]
+        assert (answer["custom_id"], said) == ("one", live.choices[0].message.content)
+        assert (await later.files.delete(file.id)).deleted
+        with pytest.raises(openai.NotFoundError):
+            await later.files.retrieve(file.id)
+
+
 class TestModels:
     async def test_list_and_retrieve(self, client: openai.OpenAI, later: openai.AsyncOpenAI) -> None:
         (model,) = client.models.list()
@@ -195,6 +220,15 @@ class TestErrors:
         assert [error.param for error in errors] == ["temperature", "best", "max_output_tokens"]
         assert {error.type for error in errors} == {"invalid_request_error"}
         assert response.value.code == "context_length_exceeded"
+
+    def test_every_answer_has_a_request_id(self, client: openai.OpenAI) -> None:
+        raw = client.chat.completions.with_raw_response.create(**ASKED)
+        assert raw.request_id
+        assert raw.parse()._request_id == raw.request_id
+        with pytest.raises(openai.NotFoundError) as caught:
+            client.models.retrieve("nobody")
+        assert caught.value.request_id
+        assert caught.value.request_id != raw.request_id
 
     def test_what_is_not_served(self, client: openai.OpenAI) -> None:
         with pytest.raises(openai.NotFoundError):

@@ -1,6 +1,8 @@
-// The openai package of npm: answers, streams, a tool loop, parsed output, text completions, Responses, models, errors.
+// The openai package of npm: answers, streams, a tool loop, parsed output, text completions, Responses,
+// a batch, models, errors.
 import assert from "node:assert/strict";
-import OpenAI from "openai";
+import { setTimeout as sleep } from "node:timers/promises";
+import OpenAI, { toFile } from "openai";
 import { zodResponseFormat, zodTextFormat } from "openai/helpers/zod";
 import { z } from "zod";
 
@@ -69,6 +71,16 @@ assert.equal(final.output_text, answer);
 assert.equal((await client.responses.retrieve(response.id)).output_text, answer);
 const city = await client.responses.parse({ ...asked, text: { format: zodTextFormat(City, "city") } });
 assert.equal(typeof city.output_parsed.old, "boolean");
+
+const line = { custom_id: "one", method: "POST", url: "/v1/chat/completions", body: options };
+const input = await client.files.create({ file: await toFile(Buffer.from(JSON.stringify(line)), "asked.jsonl"), purpose: "batch" });
+let batch = await client.batches.create({ input_file_id: input.id, endpoint: line.url, completion_window: "24h" });
+for (let tries = 0; tries < 600 && !["completed", "failed"].includes(batch.status); tries++) {
+  await sleep(100);
+  batch = await client.batches.retrieve(batch.id);
+}
+const output = JSON.parse(await (await client.files.content(batch.output_file_id)).text());
+assert.equal(output.response.body.choices[0].message.content, answer);
 
 const served = [];
 for await (const found of client.models.list()) served.push(found.id);

@@ -9,7 +9,7 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 # Without bytecode each start compiles what it imports: seconds, where Python may not write it by itself.
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: install install-dev start test check fuzz fuzz-api fmt bench clean
+.PHONY: install install-dev install-clients start test check fuzz fuzz-api fmt bench clean
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
@@ -31,6 +31,16 @@ $(VENV)/.installed-dev: pyproject.toml $(wildcard constraints/*.txt) | $(UV)
 	$(BIN)/python -m compileall -q openllm
 	touch $@ $(VENV)/.installed
 
+# Other projects' clients, apart because their pins conflict with ours; the npm one where npm is there.
+CLIENTS := .venv-clients
+install-clients: $(CLIENTS)/.installed
+$(CLIENTS)/.installed: tests/clients/requirements.txt tests/clients/programs/package.json constraints/clients.txt | $(UV)
+	$(PYTHON) -m venv $(CLIENTS)
+	UV_COMPILE_BYTECODE=0 $(UV) pip install --quiet --python $(CLIENTS)/bin/python --constraint constraints/clients.txt \
+		--requirement tests/clients/requirements.txt
+	if command -v npm; then npm install --prefix tests/clients/programs --no-package-lock --no-audit --no-fund; fi
+	touch $@
+
 start: install
 	$(BIN)/openllm start $(MODEL)
 
@@ -39,7 +49,7 @@ check: install-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: check
+test: check install-clients
 	$(BIN)/pytest -q
 
 # Well over 100,000 cases in all.
@@ -60,4 +70,4 @@ bench: install-dev
 	$(BIN)/python -m benchmarks $(BENCH)
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(CLIENTS) tests/clients/programs/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis

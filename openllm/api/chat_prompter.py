@@ -134,13 +134,16 @@ def _guide(request: ChatRequest, use: ToolUse | None) -> Guide | None:
     asked = request.guide()
     if use is None:
         return asked
+    if use.forced and request.structured_outputs is None:
+        # response_format is of the answer's text, and calls that are forced leave none.
+        return use.guide()
     if asked is not None:
         raise RequestError(
             f"{asked.source} says what the whole answer must look like, so there can be no calls in it.",
             hint='Use tool_choice "none", or leave one of them out.',
             param=asked.source.split(".")[0],
         )
-    return use.guide() if use.forced else None
+    return None
 
 
 def _render(

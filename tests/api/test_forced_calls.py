@@ -108,13 +108,35 @@ def test_a_stream_says_the_same(client: openai.OpenAI) -> None:
     assert streamed.message.tool_calls[0].function.arguments == whole[0].function.arguments
 
 
-def test_a_forced_call_and_a_response_format_exclude_each_other(client: openai.OpenAI) -> None:
+@pytest.mark.parametrize(
+    ("choice", "param", "options"),
+    [
+        (NAMED, "structured_outputs", {"extra_body": {"structured_outputs": {"regex": "a"}}}),
+        ("required", "structured_outputs", {"extra_body": {"structured_outputs": {"json": {}}}}),
+    ],
+)
+def test_a_forced_call_and_the_form_of_a_whole_answer_exclude_each_other(
+    client: openai.OpenAI, choice: Any, param: str, options: dict[str, Any]
+) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         client.chat.completions.create(
-            model=MODEL,
-            messages=MESSAGES,
-            tools=TOOLS,
-            tool_choice="required",
-            response_format={"type": "json_object"},
+            model=MODEL, messages=MESSAGES, tools=TOOLS, tool_choice=choice, **options
         )
-    assert caught.value.param == "response_format"
+    assert caught.value.param == param
+
+
+def test_a_response_format_is_of_the_text_that_a_forced_call_leaves_out(client: openai.OpenAI) -> None:
+    """Some clients send both."""
+    options: Any = {
+        "model": MODEL,
+        "messages": MESSAGES,
+        "tools": TOOLS,
+        "tool_choice": NAMED,
+        "temperature": 0,
+    }
+    plain = client.chat.completions.create(**options).choices[0].message.tool_calls
+    both = client.chat.completions.create(**options, response_format={"type": "json_object"}).choices[0]
+    assert both.message.content is None
+    assert plain
+    assert both.message.tool_calls
+    assert both.message.tool_calls[0].to_dict()["function"] == plain[0].to_dict()["function"]

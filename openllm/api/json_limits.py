@@ -67,7 +67,9 @@ class JsonLimits:
             (self.groups, MOST_GROUPS, "lists and objects"),
         ):
             if count > most:
-                raise RequestError(f"The body has more than {most} {what}.", hint="Split the request.")
+                raise RequestError(
+                    f"The JSON of the body has more than {most} {what}.", hint="Split the request."
+                )
 
     def _outside(self, piece: bytes) -> bytes:
         """What of the piece stands outside strings and is not space, a number or a word."""

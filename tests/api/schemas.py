@@ -119,7 +119,8 @@ class Document:
             kinds = self.values(self.properties(member).get("type", {}))
             if kinds is None or value.get("type") in kinds:
                 found |= self._known(member, value)
-        return found | schema.get("properties", {})
+        found.update(schema.get("properties", {}))
+        return found
 
 
 def _modern(schema: Any) -> Any:

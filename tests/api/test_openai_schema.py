@@ -252,8 +252,8 @@ def event_schemas(theirs: Document) -> dict[str, str]:
     """The name of the schema of each type of events."""
     found = {}
     for each in theirs.content["components"]["schemas"]["ResponseStreamEvent"]["anyOf"]:
-        (kind,) = theirs.values(theirs.properties(each)["type"]) or ()
-        found[kind] = each["$ref"].rpartition("/")[2]
+        for kind in theirs.values(theirs.properties(each)["type"]) or ():
+            found[kind] = each["$ref"].rpartition("/")[2]
     return found
 
 

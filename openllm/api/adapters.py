@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import PlainTextResponse, Response
 from pydantic import Field, StringConstraints
 
 from openllm.api.adapter_loader import AdapterLoader
+from openllm.api.documented import Documented
 from openllm.api.parameters import Body, Off
 from openllm.api.served import Served
 from openllm.api.service import Service
@@ -20,6 +21,8 @@ from openllm.errors import NotAllowed
 
 router = APIRouter(tags=["LoRA adapters"])
 Name = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+# A response class with a media type of its own would be documented as the form of errors too.
+_TEXT: Documented = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
 
 
 class LoadAdapterRequest(Body):
@@ -39,7 +42,7 @@ class UnloadAdapterRequest(Body):
     lora_name: Name
 
 
-@router.post("/v1/load_lora_adapter", summary="Load a LoRA adapter", response_class=PlainTextResponse)
+@router.post("/v1/load_lora_adapter", summary="Load a LoRA adapter", response_class=Response, responses=_TEXT)
 async def load_lora_adapter(body: LoadAdapterRequest, service: Served) -> PlainTextResponse:
     await _loader(service).load(body.lora_name, body.lora_path)
     return PlainTextResponse(f"Success: LoRA adapter '{body.lora_name}' added successfully.")
@@ -48,7 +51,8 @@ async def load_lora_adapter(body: LoadAdapterRequest, service: Served) -> PlainT
 @router.post(
     "/v1/unload_lora_adapter",
     summary="Unload a LoRA adapter, once the requests that use it have ended",
-    response_class=PlainTextResponse,
+    response_class=Response,
+    responses=_TEXT,
 )
 async def unload_lora_adapter(body: UnloadAdapterRequest, service: Served) -> PlainTextResponse:
     await _loader(service).unload(body.lora_name)

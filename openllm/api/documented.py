@@ -31,13 +31,20 @@ class PromptDetails(BaseModel):
     cached_tokens: int
 
 
+class AnswerDetails(BaseModel):
+    """Of the answer's tokens: those of its reasoning."""
+
+    reasoning_tokens: int
+
+
 class Usage(BaseModel):
     """Tokens: each prompt once, every choice's answer."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
-    prompt_tokens_details: PromptDetails | None = None
+    prompt_tokens_details: PromptDetails
+    completion_tokens_details: AnswerDetails
 
 
 class CalledFunction(BaseModel):
@@ -109,13 +116,18 @@ class Completion(BaseModel):
 
 
 class Model(BaseModel):
-    """OpenAI's ``model``, and the longest prompt with its answer in tokens."""
+    """OpenAI's ``model``, the longest prompt with its answer in tokens, and where a LoRA adapter comes from.
+
+    ``root`` is what it was made from, ``parent`` the model that an adapter changes.
+    """
 
     id: str
     object: Literal["model"]
     created: int = Field(description="Seconds since 1970.")
     owned_by: str
     context_length: int
+    root: str
+    parent: str | None
 
 
 class ModelList(BaseModel):
@@ -142,7 +154,18 @@ class Readiness(BaseModel):
 def streamed(whole: type[BaseModel], name: str) -> Documented:
     """A route that answers ``whole``, or with ``stream`` events of ``name``."""
     data = {"type": "string", "description": f"The JSON of a {name}, of an error, or [DONE]."}
-    event = {"type": "object", "required": ["data"], "properties": {"data": data}}
+    return _streamed(whole, {"data": data})
+
+
+def streamed_events(whole: type[BaseModel], example: str) -> Documented:
+    """A route that answers ``whole``, or with ``stream`` events that have names, such as ``example``."""
+    named = {"type": "string", "description": f"The type of the event: {example}, for one."}
+    data = {"type": "string", "description": "The JSON of the event, which has the type too."}
+    return _streamed(whole, {"event": named, "data": data})
+
+
+def _streamed(whole: type[BaseModel], fields: dict[str, Any]) -> Documented:
+    event = {"type": "object", "required": list(fields), "properties": fields}
     return {200: {"model": whole, "content": {"text/event-stream": {"schema": event}}}}
 
 

@@ -52,7 +52,9 @@ class JsonLimits:
             self.depth += 1 if bracket[0] in _OPEN else -1
             self.deepest = max(self.deepest, self.depth)
             if self.depth > DEEPEST:
-                raise RequestError(f"The body is nested more than {DEEPEST} deep.", hint="Send it flatter.")
+                raise RequestError(
+                    f"The body is JSON that is nested more than {DEEPEST} deep.", hint="Send it flatter."
+                )
 
     def _count(self, outside: bytes) -> None:
         self.values += outside.count(b",")
@@ -65,7 +67,9 @@ class JsonLimits:
             (self.groups, MOST_GROUPS, "lists and objects"),
         ):
             if count > most:
-                raise RequestError(f"The body has more than {most} {what}.", hint="Split the request.")
+                raise RequestError(
+                    f"The JSON of the body has more than {most} {what}.", hint="Split the request."
+                )
 
     def _outside(self, piece: bytes) -> bytes:
         """What of the piece stands outside strings and is not space, a number or a word."""

@@ -227,7 +227,7 @@ class NamedTool(Body):
 
 
 ToolChoice = Literal["none", "auto", "required"] | NamedTool
-ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh"]
+ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
 class ChatRequest(Parameters):

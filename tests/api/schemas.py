@@ -96,9 +96,9 @@ class Document:
 
     def _extra(self, schema: Schema, value: Any, path: str) -> Iterator[str]:
         """Properties of a value that its schema does not know."""
-        known = self.properties(schema)
         resolved = self.resolve(schema)
-        if isinstance(value, dict) and known:
+        known = self._known(resolved, value) if isinstance(value, dict) else {}
+        if known:
             for key, each in value.items():
                 if key not in known:
                     yield f"{path}.{key}"
@@ -107,6 +107,20 @@ class Document:
         elif isinstance(value, list) and "items" in resolved:
             for each in value:
                 yield from self._extra(resolved["items"], each, f"{path}[]")
+
+    def _known(self, schema: Schema, value: dict[str, Any]) -> dict[str, Schema]:
+        """The properties that an object may have: of a union, those of the members of its ``type``."""
+        schema = self.resolve(schema)
+        members = schema.get("anyOf") or schema.get("oneOf")
+        if not members:
+            return self.properties(schema)
+        found: dict[str, Schema] = {}
+        for member in members:
+            kinds = self.values(self.properties(member).get("type", {}))
+            if kinds is None or value.get("type") in kinds:
+                found |= self._known(member, value)
+        found.update(schema.get("properties", {}))
+        return found
 
 
 def _modern(schema: Any) -> Any:

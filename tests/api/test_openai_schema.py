@@ -18,6 +18,12 @@ from tests.serving import MODEL
 _NO_AUDIO = "no model here speaks"
 _OLD = "deprecated since 2023 for tools"
 _FIXED = "there is one model, and one way that it is served"
+_NO_BUILT_IN = "no tool runs here"
+_CUT = "what does not fit is refused, not cut silently"
+_NO_CONVERSATIONS = dict.fromkeys(
+    ("conversation: object", "conversation: string"),
+    "there are no conversations; previous_response_id goes on",
+)
 REFUSED: dict[str, dict[str, str]] = {
     "post /v1/chat/completions": {
         "audio": _NO_AUDIO,
@@ -35,17 +41,42 @@ REFUSED: dict[str, dict[str, str]] = {
         "store: other values": "chat completions are not stored",
         "verbosity": "no open model is trained to follow it",
         "web_search_options": "the server asks nobody else",
-        "reasoning_effort": "not implemented",
         "logprobs: other values": "not implemented",
         "top_logprobs: other values": "not implemented",
-        "tool_choice: object": "not implemented",
-        "tool_choice: other values": "not implemented",
     },
     "post /v1/completions": {
         "prompt: null": "an empty prompt is no prompt",
         "suffix: other values": "no engine here fills in between",
         "logprobs: other values": "not implemented",
         "echo: other values": "not implemented",
+    },
+    "post /v1/responses": {
+        "context_management": "nothing is compacted: what does not fit is refused",
+        **_NO_CONVERSATIONS,
+        "include: code_interpreter_call.outputs": _NO_BUILT_IN,
+        "include: computer_call_output.output.image_url": _NO_BUILT_IN,
+        "include: file_search_call.results": _NO_BUILT_IN,
+        "include: web_search_call.action.sources": _NO_BUILT_IN,
+        "include: web_search_call.results": _NO_BUILT_IN,
+        "include: message.input_image.image_url": "input items are listed with their images anyway",
+        "include: reasoning.encrypted_content": "reasoning is in the answer as it is",
+        "moderation": "there is no moderation model",
+        "prompt": "there are no stored prompts",
+        "prompt_cache_options": "the prefix cache has no options of a request",
+        "prompt_cache_retention: 24h": "the prefix cache is the engine's memory",
+        "service_tier: fast": _FIXED,
+        "service_tier: flex": _FIXED,
+        "service_tier: priority": _FIXED,
+        "service_tier: scale": _FIXED,
+        "service_tier: ultrafast": _FIXED,
+        "truncation: auto": _CUT,
+    },
+    "post /v1/responses/input_tokens": {
+        **_NO_CONVERSATIONS,
+        "input: null": "without input there is no prompt",
+        "model: null": "the model decides how the prompt is cut into tokens",
+        "personality": "no open model is trained to follow it",
+        "truncation: auto": _CUT,
     },
     "post /v1/files": {
         "expires_after": "its two fields are documented as forms send them: expires_after[anchor] and [seconds]",
@@ -60,7 +91,13 @@ _BATCH_NULLS = (
     "model", "errors", "output_file_id", "error_file_id", "in_progress_at", "finalizing_at", "completed_at",
     "failed_at", "expired_at", "cancelling_at", "cancelled_at", "errors.data[].param",
 )  # fmt: skip
+_RESPONSE = ("store: more", "user: null", "usage: null")
 KNOWN: dict[str, set[str]] = {
+    "Response": {f"$.{name}" for name in _RESPONSE},
+    **{
+        f"Response{state}Event": {f"$.response.{name}" for name in _RESPONSE}
+        for state in ("Created", "Queued", "InProgress", "Completed", "Incomplete", "Failed")
+    },
     "OpenAIFile": {"$.expires_at: null"},
     "Batch": {f"$.{name}: null" for name in _BATCH_NULLS},
     "ListFilesResponse": {"$.data[].expires_at: null", "$.first_id: null", "$.last_id: null"},
@@ -69,8 +106,8 @@ KNOWN: dict[str, set[str]] = {
     },
     # One schema stands for whole answers and for chunks, which end only once.
     "CreateCompletionResponse": {"$.choices[].finish_reason: null", "$.usage: null"},
-    "ListModelsResponse": {"$.data[].context_length: more"},
-    "Model": {"$.context_length: more"},
+    "ListModelsResponse": {f"$.data[].{name}: more" for name in ("context_length", "root", "parent")},
+    "Model": {f"$.{name}: more" for name in ("context_length", "root", "parent")},
 }  # fmt: skip
 
 
@@ -152,7 +189,8 @@ def test_our_document_is_whole(ours: Document) -> None:
             assert operation["tags"], where
             assert "422" not in operation["responses"], where
             error = operation["responses"]["4XX"]["content"]["application/json"]["schema"]
-            assert error == {"$ref": "#/components/schemas/ErrorBody"}, where
+            form = "AnthropicErrorBody" if path.startswith("/v1/messages") else "ErrorBody"
+            assert error == {"$ref": f"#/components/schemas/{form}"}, where
             for content in operation["responses"]["200"]["content"].values():
                 assert content["schema"] not in ({}, {"type": "object", "additionalProperties": True}), where
             ids.append(operation["operationId"])
@@ -165,6 +203,8 @@ def same_form(theirs: Document, name: str, value: Any) -> None:
 
 CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4, "n": 2}
 TEXT = {"model": MODEL, "prompt": ["Hello there", "Hi"], "max_tokens": 4}
+RESPONSE = {"model": MODEL, "input": "Hello", "max_output_tokens": 4}
+TURN = {"model": MODEL, "messages": CHAT["messages"]}
 
 
 @pytest.mark.parametrize(
@@ -172,6 +212,10 @@ TEXT = {"model": MODEL, "prompt": ["Hello there", "Hi"], "max_tokens": 4}
     [
         ("/v1/chat/completions", CHAT, "CreateChatCompletionResponse"),
         ("/v1/completions", TEXT, "CreateCompletionResponse"),
+        ("/v1/responses", RESPONSE, "Response"),
+        ("/v1/responses", {**RESPONSE, "max_output_tokens": 400}, "Response"),
+        ("/v1/responses", {**RESPONSE, "background": True}, "Response"),
+        ("/v1/responses/input_tokens", {"model": MODEL, "input": "Hello"}, "TokenCountsResource"),
     ],
 )
 def test_whole_answers(http: httpx.Client, theirs: Document, path: str, body: Any, name: str) -> None:
@@ -192,6 +236,67 @@ def test_chunks(http: httpx.Client, theirs: Document, path: str, body: Any, name
     assert len(events) > 8
     for event in events:
         same_form(theirs, name, json.loads(event))
+
+
+@pytest.mark.parametrize("more", [{}, {"max_output_tokens": 400}, {"background": True}])
+def test_events_of_a_response(http: httpx.Client, theirs: Document, more: dict[str, Any]) -> None:
+    names = event_schemas(theirs)
+    text = http.post("/v1/responses", json={**RESPONSE, **more, "stream": True}).raise_for_status().text
+    events = [json.loads(line.removeprefix("data: ")) for line in text.splitlines() if line[:5] == "data:"]
+    assert len(events) > 8
+    for event in events:
+        same_form(theirs, names[event["type"]], event)
+
+
+def event_schemas(theirs: Document) -> dict[str, str]:
+    """The name of the schema of each type of events."""
+    found = {}
+    for each in theirs.content["components"]["schemas"]["ResponseStreamEvent"]["anyOf"]:
+        for kind in theirs.values(theirs.properties(each)["type"]) or ():
+            found[kind] = each["$ref"].rpartition("/")[2]
+    return found
+
+
+def test_input_items(http: httpx.Client, theirs: Document, ours: Document) -> None:
+    call = {"type": "function_call", "call_id": "1", "name": "f", "arguments": "{}"}
+    output = {"type": "function_call_output", "call_id": "1", "output": "4"}
+    said: list[Any] = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Hello"},
+        call,
+        output,
+    ]
+    identifier = http.post("/v1/responses", json={**RESPONSE, "input": said}).raise_for_status().json()["id"]
+    items = http.get(f"/v1/responses/{identifier}/input_items").raise_for_status().json()
+    assert len(items["data"]) == len(said)
+    same_form(theirs, "ResponseItemList", items)
+    assert ours.differences("InputItemList", items) == set()
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "name"),
+    [
+        ("/v1/chat/completions", CHAT, "ChatCompletion"),
+        ("/v1/completions", TEXT, "Completion"),
+        ("/v1/responses", RESPONSE, "ResponseObject"),
+        ("/v1/responses", {**RESPONSE, "background": True}, "ResponseObject"),
+        ("/v1/responses/input_tokens", {"model": MODEL, "input": "Hello"}, "InputTokens"),
+        ("/v1/messages", {**TURN, "max_tokens": 4}, "MessageObject"),
+        ("/v1/messages", TURN, "AnthropicErrorBody"),
+        ("/v1/messages/count_tokens", TURN, "TokenCount"),
+    ],
+)
+def test_our_document_tells_all_of_an_answer(
+    http: httpx.Client, ours: Document, path: str, body: Any, name: str
+) -> None:
+    assert ours.differences(name, http.post(path, json=body).json()) == set()
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE", "PUT"])
+def test_a_fixed_route_is_not_taken_for_an_id(http: httpx.Client, method: str) -> None:
+    answer = http.request(method, "/v1/responses/input_tokens")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    assert http.request("GET", "/v1/responses/input_tokens_").status_code == 404
 
 
 def test_models(http: httpx.Client, theirs: Document) -> None:

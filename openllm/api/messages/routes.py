@@ -11,8 +11,10 @@ from fastapi.responses import Response
 from openllm.api.answer import Usage
 from openllm.api.dialect import PieceReader, Translation, tell_held
 from openllm.api.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, while_connected
+from openllm.api.documented import streamed_events
 from openllm.api.event_stream import EventStream, told_error
 from openllm.api.messages.body import MessageBody
+from openllm.api.messages.documented import ANTHROPIC_ERRORS, MessageObject, TokenCount
 from openllm.api.messages.events import MessageWriter, ping
 from openllm.api.messages.request import CountTokensRequest, MessageRequest
 from openllm.api.readers import StreamReader
@@ -20,10 +22,14 @@ from openllm.api.served import Served
 from openllm.api.service import Service
 from openllm.api.strict_json import StrictJsonRoute
 
-router = APIRouter(route_class=StrictJsonRoute, prefix="/v1/messages", tags=["Anthropic"])
+router = APIRouter(
+    route_class=StrictJsonRoute, prefix="/v1/messages", tags=["Anthropic"], responses=ANTHROPIC_ERRORS
+)
 
 
-@router.post("", summary="Answer a conversation")
+@router.post(
+    "", summary="Answer a conversation", responses=streamed_events(MessageObject, "content_block_delta")
+)
 async def create_message(body: MessageRequest, request: Request, service: Served) -> Response:
     service.check_name(body.model)
     translation = body.translate()
@@ -34,7 +40,9 @@ async def create_message(body: MessageRequest, request: Request, service: Served
     return await _whole(service, translation, message, request)
 
 
-@router.post("/count_tokens", summary="Count the tokens of the prompt")
+@router.post(
+    "/count_tokens", summary="Count the tokens of the prompt", responses={200: {"model": TokenCount}}
+)
 async def count_tokens(body: CountTokensRequest, request: Request, service: Served) -> Response:
     service.check_name(body.model)
     translation = body.translate()

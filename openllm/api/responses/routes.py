@@ -8,14 +8,17 @@ from typing import Annotated, Any, Literal
 import msgspec
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
+from starlette.convertors import StringConvertor, register_url_convertor
 
 from openllm.api.caller import CALLER
 from openllm.api.dialect import PieceReader, Translation, tell_held
 from openllm.api.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, while_connected
+from openllm.api.documented import Documented, streamed_events
 from openllm.api.event_stream import EventStream, told_error
 from openllm.api.readers import StreamReader
 from openllm.api.responses.background import Background
 from openllm.api.responses.body import Body, ResponseBody, encoded
+from openllm.api.responses.documented import DeletedResponse, InputItemList, InputTokens, ResponseObject
 from openllm.api.responses.events import EventWriter
 from openllm.api.responses.items import Item, input_items
 from openllm.api.responses.log import EventLog
@@ -27,6 +30,17 @@ from openllm.api.strict_json import StrictJsonRoute
 from openllm.errors import PreviousResponseNotFound, RequestError
 
 router = APIRouter(route_class=StrictJsonRoute, prefix="/v1/responses", tags=["OpenAI"])
+_RESPONSE: Documented = {200: {"model": ResponseObject}}
+_STREAMED = streamed_events(ResponseObject, "response.output_text.delta")
+
+
+class _IdConvertor(StringConvertor):
+    """An id, which the name of the fixed route beside it is not: that one takes POST only."""
+
+    regex = r"(?!input_tokens$)[^/]+"
+
+
+register_url_convertor("response_id", _IdConvertor())
 
 
 class Responses:
@@ -75,7 +89,7 @@ class _Creation:
             self.responses.store.put(self.stored(body))
 
 
-@router.post("", summary="Create a response")
+@router.post("", summary="Create a response", responses=_STREAMED)
 async def create_response(
     body: ResponseRequest, request: Request, service: Served, responses: Kept
 ) -> Response:
@@ -87,7 +101,9 @@ async def create_response(
     return await _whole(creation, request)
 
 
-@router.post("/input_tokens", summary="Count the tokens of the prompt")
+@router.post(
+    "/input_tokens", summary="Count the tokens of the prompt", responses={200: {"model": InputTokens}}
+)
 async def count_input_tokens(
     body: InputTokensRequest, request: Request, service: Served, responses: Kept
 ) -> Response:
@@ -100,7 +116,11 @@ async def count_input_tokens(
     return _json({"object": "response.input_tokens", "input_tokens": count})
 
 
-@router.get("/{response_id}", summary="Fetch a stored response, or follow one that runs in the background")
+@router.get(
+    "/{response_id:response_id}",
+    summary="Fetch a stored response, or follow one that runs in the background",
+    responses=_STREAMED,
+)
 async def get_response(
     response_id: str,
     service: Served,
@@ -120,7 +140,11 @@ async def get_response(
     return _follow(service, stored.log, starting_after)
 
 
-@router.delete("/{response_id}", summary="Forget a response")
+@router.delete(
+    "/{response_id:response_id}",
+    summary="Forget a response",
+    responses={200: {"model": DeletedResponse}},
+)
 async def delete_response(response_id: str, responses: Kept) -> Response:
     stored = responses.store.get(CALLER.get().name, response_id)
     responses.background.cancel(stored)
@@ -128,7 +152,9 @@ async def delete_response(response_id: str, responses: Kept) -> Response:
     return _json({"id": response_id, "object": "response", "deleted": True})
 
 
-@router.post("/{response_id}/cancel", summary="Stop a response that runs in the background")
+@router.post(
+    "/{response_id}/cancel", summary="Stop a response that runs in the background", responses=_RESPONSE
+)
 async def cancel_response(response_id: str, responses: Kept) -> Response:
     stored = responses.store.get(CALLER.get().name, response_id)
     if not stored.background:
@@ -142,7 +168,9 @@ async def cancel_response(response_id: str, responses: Kept) -> Response:
 
 
 @router.get(
-    "/{response_id}/input_items", summary="The input of a response, the conversation before it included"
+    "/{response_id}/input_items",
+    summary="The input of a response, the conversation before it included",
+    responses={200: {"model": InputItemList}},
 )
 async def list_input_items(
     response_id: str,

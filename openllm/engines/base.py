@@ -9,6 +9,9 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from openllm.engines.encoding import EncoderTask
+from openllm.formats.sentence_model import Activation, Steps
+
 FinishReason = Literal["stop", "length", "abort", "error"]
 GuideKind = Literal["json_schema", "json_object", "regex", "choice", "grammar"]
 Logprobs = list[tuple[int, float]]
@@ -88,12 +91,21 @@ class Delta(msgspec.Struct, frozen=True, array_like=True):
     prompt_logprobs: list[Logprobs] | None = None
 
 
+class EncoderSteps(msgspec.Struct, frozen=True, kw_only=True):
+    """How an encoder's vectors are made; see ``formats.sentence_model``. ``activation`` is for scores."""
+
+    task: EncoderTask
+    steps: Steps = Steps()
+    activation: Activation = "sigmoid"
+
+
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What an engine is started with, decided by the plan.
 
     ``path`` is a folder or a .gguf file; ``kv_cache_bytes`` the size of the KV cache; ``max_sequences`` the
     widest batch; ``context`` the longest prompt + answer in tokens; ``cache`` a folder for compiled or
-    converted forms; ``options`` are the engine's own, each known to it or refused.
+    converted forms; ``options`` are the engine's own, each known to it or refused; ``encoder`` is None for
+    a model that generates.
     """
 
     engine: str
@@ -112,6 +124,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     memory_fraction: float = 0.9
     eager: bool = True
     options: dict[str, str] = msgspec.field(default_factory=dict)
+    encoder: EncoderSteps | None = None
 
 
 class Engine(Protocol):

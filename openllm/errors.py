@@ -8,6 +8,7 @@ OpenLLMError
 ├── RequestError               a request body that cannot be served                   400
 │   ├── UnsupportedParameter   a parameter we do not implement
 │   ├── ContextLengthExceeded  prompt + max_tokens do not fit the context
+│   ├── TaskNotServed          the model does something else than was asked for
 │   └── ModelNotServed         the ``model`` field names another model                404
 ├── WeightsError               weights cannot be had or cannot be trusted    exit 3   502
 │   ├── GatedModel             the hub wants a licence accepted and a token           403
@@ -81,6 +82,10 @@ class UnsupportedParameter(RequestError):
 
 class ContextLengthExceeded(RequestError):
     code = "context_length_exceeded"
+
+
+class TaskNotServed(RequestError):
+    code = "task_not_served"
 
 
 class ModelNotServed(RequestError):

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from openllm import __version__
-from openllm.api import completions, models, probes
+from openllm.api import completions, embeddings, models, probes, rerank, tokenize
 from openllm.api.error_body import error_response, from_http, from_validation
 from openllm.api.recorder import Recorder
 from openllm.api.service import Service
@@ -33,7 +33,7 @@ def create_app(service: Service) -> ASGIApp:
         },
     )
     app.state.service = service
-    for room in (completions, models, probes):
+    for room in (completions, embeddings, rerank, tokenize, models, probes):
         app.include_router(room.router)
     return Recorder(app, service.metrics)
 

@@ -23,7 +23,7 @@ class Prompter:
         source = tokenizer.chat_template if chat.template == "tokenizer" else chat.template
         self.context = context
         self.end_ids = tokenizer.stop_ids
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self._template = None
         if source is not None:
             self._template = ChatTemplate(source, tokenizer.special_tokens)
@@ -37,16 +37,16 @@ class Prompter:
             )
         text = self._template.render(template_messages(messages, self._traits))
         # The template writes the special tokens itself.
-        return self._tokenizer.encode(text, add_special_tokens=False)
+        return self.tokenizer.encode(text, add_special_tokens=False)
 
     def text_prompt(self, prompt: str | list[int]) -> list[int]:
         """Tokenize a bare prompt; token ids are taken as they are. Raises ``RequestError``."""
         if isinstance(prompt, str):
-            ids = self._tokenizer.encode(prompt, add_special_tokens=True)
+            ids = self.tokenizer.encode(prompt, add_special_tokens=True)
         else:
             ids = prompt
-            if max(ids) >= self._tokenizer.vocabulary:
-                last = self._tokenizer.vocabulary - 1
+            if max(ids) >= self.tokenizer.vocabulary:
+                last = self.tokenizer.vocabulary - 1
                 raise RequestError(f"A token id of the prompt is not in 0..{last}.", param="prompt")
         if not ids:
             raise RequestError("The prompt is empty.", hint="Send at least one token.", param="prompt")
@@ -71,10 +71,10 @@ class Prompter:
 
     def check_ids(self, ids: list[int] | None) -> None:
         """Raise ``UnsupportedParameter`` for stop ids that the model cannot say."""
-        if ids and max(ids) >= self._tokenizer.vocabulary:
-            last = self._tokenizer.vocabulary - 1
+        if ids and max(ids) >= self.tokenizer.vocabulary:
+            last = self.tokenizer.vocabulary - 1
             raise UnsupportedParameter(f"A stop_token_ids entry is not in 0..{last}.", param="stop_token_ids")
 
     def detokenizer(self, prompt: list[int], stop: tuple[str, ...]) -> Detokenizer:
         """For the answer to ``prompt``."""
-        return Detokenizer(self._tokenizer, prompt, stop)
+        return Detokenizer(self.tokenizer, prompt, stop)

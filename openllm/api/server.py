@@ -17,16 +17,21 @@ from openllm.api.app import create_app
 from openllm.api.metrics import Metrics
 from openllm.api.prompter import Prompter
 from openllm.api.service import Service
+from openllm.api.text_encoder import TextEncoder
 from openllm.chat.tokenizer import load_tokenizer
+from openllm.engines.encoding import ENCODER_TASKS
 from openllm.fleet.keeper import Keeper
 from openllm.fleet.port import BACKLOG
 from openllm.fleet.spawn import Spawned
 from openllm.fleet.supply import Supply
+from openllm.formats.sentence_model import read_sentence_model
 from openllm.plan import Plan
 from openllm.weights.manifest import Weights
 
 # Behind the keep-alive of the usual load balancers (60 s), so that it is they who close.
 _KEEP_ALIVE_SECONDS = 75
+# A text to be encoded is done with in far less time than an answer is generated.
+_TEXTS_A_SEQUENCE = 8
 # Hardly any of what a request leaves behind is cyclic; Python's 700 would collect several times a request.
 _COLLECT_AFTER = (20_000, 50, 100)
 
@@ -66,7 +71,15 @@ async def _serve(
     plan = supply.plan
     metrics = Metrics()
     keeper = Keeper(supply, metrics, early=early, stall_seconds=options.stall_seconds, tell=tell)
-    service = Service(options.names, keeper, metrics, context=plan.context, most_open=options.most_open)
+    most_open = options.most_open * (_TEXTS_A_SEQUENCE if plan.manifest.task in ENCODER_TASKS else 1)
+    service = Service(
+        options.names,
+        keeper,
+        metrics,
+        context=plan.context,
+        most_open=most_open,
+        task=plan.manifest.task,
+    )
     supply.on_weights = _PrompterLoader(service, plan, supply.cache)
     server = _Server(service, options, tell)
     keeper.start()
@@ -92,8 +105,17 @@ class _PrompterLoader:
 
     async def __call__(self, weights: Weights) -> None:
         """Set the service's prompter. Raises what is wrong with the tokenizer."""
-        chat = self._plan.manifest.chat
-        tokenizer = await asyncio.to_thread(load_tokenizer, Path(weights.tokenizer), self._cache, chat.stop)
+        manifest, context, path = self._plan.manifest, self._plan.context, Path(weights.tokenizer)
+        chat = manifest.chat
+        tokenizer = await asyncio.to_thread(load_tokenizer, path, self._cache, chat.stop)
+        if manifest.task in ENCODER_TASKS:
+            self._service.encoder = TextEncoder(
+                tokenizer,
+                read_sentence_model(path),
+                manifest.embedding,
+                context=context,
+                width=manifest.shape.hidden,
+            )
         self._service.prompter.set_result(Prompter(tokenizer, chat, self._plan.context))
 
 

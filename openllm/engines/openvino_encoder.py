@@ -67,7 +67,9 @@ class OpenVINOEncoder:
             self._request.infer(self._filled(batch), share_inputs=True)
         except RuntimeError as error:
             said = str(error).strip().splitlines() or ["no reason given"]
-            return [Vector(each.id, b"", f"OpenVINO failed: {said[-1]}", RunnerFailed.__name__) for each in batch]
+            return [
+                Vector(each.id, b"", f"OpenVINO failed: {said[-1]}", RunnerFailed.__name__) for each in batch
+            ]
         rows = self._request.get_output_tensor(0).data
         return [Vector(each.id, row.tobytes()) for each, row in zip(batch, rows, strict=True)]
 
@@ -121,7 +123,9 @@ def _vocabulary(folder: Path) -> int:
     try:
         return msgspec.json.decode((folder / "config.json").read_bytes(), type=_Config).vocab_size
     except (OSError, msgspec.DecodeError) as error:
-        raise CorruptFile(f"{folder / 'config.json'} cannot be read: {error}.", hint="Fetch it again.") from error
+        raise CorruptFile(
+            f"{folder / 'config.json'} cannot be read: {error}.", hint="Fetch it again."
+        ) from error
 
 
 def _refuse_options(config: EngineConfig) -> None:
@@ -133,7 +137,9 @@ def _refuse_options(config: EngineConfig) -> None:
     ):
         if given not in known and not (param == "quantize" and (Path(config.path) / _IR_MODEL).is_file()):
             raise UnsupportedOption(
-                f"The openvino encoder has no {param} {given}.", hint=f"Choose {', '.join(known)}.", param=param
+                f"The openvino encoder has no {param} {given}.",
+                hint=f"Choose {', '.join(known)}.",
+                param=param,
             )
 
 

@@ -133,9 +133,7 @@ def _finished(stream: Node, mask: Node, head: Head, inputs: list[Node]) -> ov.Mo
     return ov.Model([op.result(vectors, name="vectors")], inputs, "encoder")
 
 
-def _block(
-    encoder: Encoder, layer: Layer, name: str, weight: MakeWeight, stream: Node, scores: Node
-) -> Node:
+def _block(encoder: Encoder, layer: Layer, name: str, weight: MakeWeight, stream: Node, scores: Node) -> Node:
     hidden = layer.output.matrix.shape[0]
     width = hidden // encoder.heads
     joint = _linear(stream, layer.qkv, weight(layer.qkv.matrix, f"{name}.qkv"))

@@ -83,7 +83,9 @@ def read_model(folder: Path, wanted: EncoderSteps, weight: MakeWeight) -> ov.Mod
     try:
         settings = msgspec.json.decode((folder / "config.json").read_bytes(), type=_Settings)
     except (OSError, msgspec.DecodeError) as error:
-        raise CorruptFile(f"{folder / 'config.json'} cannot be read: {error}.", hint="Fetch it again.") from error
+        raise CorruptFile(
+            f"{folder / 'config.json'} cannot be read: {error}.", hint="Fetch it again."
+        ) from error
     return _Reader(folder, settings).model(wanted, weight)
 
 
@@ -103,7 +105,9 @@ class _Reader:
         settings = self._settings
         activation = settings.activation if self._kind == "distilbert" else settings.hidden_act
         if settings.position_embedding_type != "absolute" or activation not in ACTIVATIONS:
-            self._refuse(f"its positions are {settings.position_embedding_type}, its activation is {activation}")
+            self._refuse(
+                f"its positions are {settings.position_embedding_type}, its activation is {activation}"
+            )
         if settings.is_decoder:
             self._refuse("it is a decoder")
         encoder = Encoder(
@@ -212,13 +216,19 @@ class _Reader:
 def dense_layer(folder: Path) -> Linear:
     """sentence-transformers' Dense step. Raises ``UnsupportedOption`` and ``CorruptFile``."""
     try:
-        settings: dict[str, Any] = msgspec.json.decode((folder / "config.json").read_bytes(), type=dict[str, Any])
+        settings: dict[str, Any] = msgspec.json.decode(
+            (folder / "config.json").read_bytes(), type=dict[str, Any]
+        )
     except (OSError, msgspec.DecodeError) as error:
-        raise CorruptFile(f"{folder / 'config.json'} cannot be read: {error}.", hint="Fetch it again.") from error
+        raise CorruptFile(
+            f"{folder / 'config.json'} cannot be read: {error}.", hint="Fetch it again."
+        ) from error
     named = str(settings.get("activation_function") or "Tanh").rpartition(".")[2]
     if named not in _DENSE_ACTIVATIONS:
         raise UnsupportedOption(
-            f"The openvino engine has no dense layer with {named}.", hint="Use --backend vllm.", param="backend"
+            f"The openvino engine has no dense layer with {named}.",
+            hint="Use --backend vllm.",
+            param="backend",
         )
     tensors = FolderTensors(folder)
     bias = tensors.read("linear.bias") if "linear.bias" in tensors else None

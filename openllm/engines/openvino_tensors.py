@@ -65,5 +65,7 @@ class FolderTensors:
                 np.float32, copy=False
             )
         else:
-            raise CorruptFile(f"The tensor {name} of {self.folder} is {info.dtype}.", hint="Use float weights.")
+            raise CorruptFile(
+                f"The tensor {name} of {self.folder} is {info.dtype}.", hint="Use float weights."
+            )
         return floats.reshape(info.shape)

@@ -6,9 +6,10 @@ import itertools
 from collections.abc import Callable, Iterable
 
 from openllm.engines.base import Delta, Generation, Sampling
+from openllm.engines.encoding import Encoding, Vector
 from openllm.fleet.observer import Observer
-from openllm.fleet.submission import Submission
-from openllm.runner.wire import Abort, Add, ToRunner
+from openllm.fleet.submission import EncodingSubmission, Submission
+from openllm.runner.wire import Abort, ToRunner
 
 Send = Callable[[ToRunner], None]
 
@@ -34,6 +35,19 @@ class Desk:
         """
         generations = [Generation(next(self._ids), prompt, sampling) for prompt, sampling in prompts]
         submission = Submission(generations, deliver, self._clock())
+        self._submissions.update(dict.fromkeys(submission.open_ids, submission))
+        self._dispatch(submission)
+        return submission
+
+    def submit_encodings(
+        self, texts: Iterable[tuple[list[int], int]], deliver: Callable[[Vector], None]
+    ) -> EncodingSubmission:
+        """Take in texts that belong together, each with where its second one begins (see ``Encoding``).
+
+        ``deliver`` gets a vector for each, in any order, the first one after this has returned.
+        """
+        encodings = [Encoding(next(self._ids), ids, second) for ids, second in texts]
+        submission = EncodingSubmission(encodings, deliver, self._clock())
         self._submissions.update(dict.fromkeys(submission.open_ids, submission))
         self._dispatch(submission)
         return submission
@@ -105,6 +119,17 @@ class Desk:
         if count:
             observer.tokens(count)
 
+    def receive_vectors(self, vectors: list[Vector]) -> None:
+        """Deliver one step of an encoder."""
+        self.last_heard = self._clock()
+        for vector in vectors:
+            submission = self._submissions.pop(vector.id, None)
+            if not isinstance(submission, EncodingSubmission):
+                continue  # cancelled while it was on its way
+            submission.open_ids.discard(vector.id)
+            self._observer.finished("error" if vector.error else "stop")
+            submission.take(vector)
+
     def silent_for(self) -> float:
         """Seconds since the runner was heard while it had work; 0 when it has none."""
         at_work = [s.submitted_at for s in self._submissions.values() if s not in self._held]
@@ -125,7 +150,7 @@ class Desk:
         if self._send is None:
             self._held[submission] = None
         else:
-            self._send(Add([g for g in submission.generations if g.id in submission.open_ids]))
+            self._send(submission.message())
 
     def _fail(self, submission: Submission, message: str) -> None:
         for request_id in submission.open_ids:

@@ -18,7 +18,7 @@ from openllm.fleet.process import RunnerProcess
 from openllm.fleet.restart import RestartPolicy
 from openllm.fleet.spawn import Spawned, spawn
 from openllm.fleet.state import State
-from openllm.runner.wire import Failed, Load, Progress, Ready, Step, Stop, ToFront
+from openllm.runner.wire import Failed, Load, Progress, Ready, Step, Stop, ToFront, Vectors
 
 _log = logging.getLogger("openllm.fleet")
 _STOP_SECONDS = 5.0
@@ -73,7 +73,7 @@ class Keeper:
 
     @property
     def ready(self) -> bool:
-        """Has the engine decoded a token, and is it not wedged?"""
+        """Has the engine decoded a token or encoded a text, and is it not wedged?"""
         return self.state is State.READY and not self.wedged
 
     @property
@@ -188,6 +188,8 @@ class Keeper:
         match message:
             case Step(deltas):
                 self.desk.receive(deltas)
+            case Vectors(vectors):
+                self.desk.receive_vectors(vectors)
             case Ready(seconds):
                 self._become_ready(seconds)
             case Progress(text):

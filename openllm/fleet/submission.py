@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from openllm.engines.base import Delta, Generation
+from openllm.engines.encoding import Encoding, Vector
 from openllm.errors import RunnerDied
+from openllm.runner.wire import Add, Encode, ToRunner
 
 
 class Submission:
@@ -33,9 +35,46 @@ class Submission:
     def started(self) -> bool:
         return bool(self.last_token_at)
 
+    def message(self) -> ToRunner:
+        """What asks a runner for the open sequences."""
+        return Add([each for each in self.generations if each.id in self.open_ids])
+
     def fail(self, message: str) -> None:
         """End every open sequence with an error."""
         ended = sorted(self.open_ids)
         self.open_ids.clear()
         for request_id in ended:
             self.deliver(Delta(request_id, [], "error", 0, message, RunnerDied.__name__))
+
+
+class EncodingSubmission(Submission):
+    """Texts that are encoded together; ``ids`` are theirs, in order. It never starts: texts that have no vector yet
+    can always run again."""
+
+    __slots__ = ("_encodings", "_take", "ids")
+
+    def __init__(
+        self, encodings: list[Encoding], deliver: Callable[[Vector], None], submitted_at: float
+    ) -> None:
+        super().__init__([], _no_delta, submitted_at)
+        self.ids = [encoding.id for encoding in encodings]
+        self.open_ids = set(self.ids)
+        self._encodings = encodings
+        self._take = deliver
+
+    def message(self) -> ToRunner:
+        return Encode([each for each in self._encodings if each.id in self.open_ids])
+
+    def take(self, vector: Vector) -> None:
+        """Deliver a vector."""
+        self._take(vector)
+
+    def fail(self, message: str) -> None:
+        ended = sorted(self.open_ids)
+        self.open_ids.clear()
+        for request_id in ended:
+            self._take(Vector(request_id, b"", message, RunnerDied.__name__))
+
+
+def _no_delta(_: Delta) -> None:
+    raise AssertionError("an encoder sends no deltas")

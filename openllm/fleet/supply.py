@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from openllm.engines.base import EngineConfig
+from openllm.engines.base import EncoderSteps, EngineConfig
 from openllm.fleet.pulling import pull
+from openllm.formats.sentence_model import Steps, read_activation, read_sentence_model
 from openllm.plan import Plan
 from openllm.weights.local import open_local
-from openllm.weights.manifest import LocalPath, Weights
+from openllm.weights.manifest import LocalPath, Manifest, Weights
 from openllm.weights.progress import Reporter
 from openllm.weights.pull_messages import PullRequest
 from openllm.weights.settings import HubSettings
@@ -86,4 +87,29 @@ def engine_config(plan: Plan, weights: Weights, cache: Path, options: dict[str, 
         memory_fraction=plan.memory_fraction,
         eager=plan.eager,
         options=options,
+        encoder=_encoder_steps(plan.manifest, Path(weights.path)),
+    )
+
+
+def _encoder_steps(manifest: Manifest, folder: Path) -> EncoderSteps | None:
+    """How the model's vectors or scores are made: as the recipe says, else its files, else as
+    sentence-transformers does it: the mean of an encoder's tokens. A decoder has seen all only at its last one.
+
+    Raises ``UnsupportedOption`` for what no engine has and ``CorruptFile``.
+    """
+    if manifest.task == "rerank":
+        return EncoderSteps(task="rerank", activation=read_activation(folder))
+    if manifest.task != "embedding":
+        return None
+    steps = read_sentence_model(folder).steps
+    if steps is None:
+        steps = Steps(pooling="last" if manifest.shape.architecture.endswith("ForCausalLM") else "mean")
+    wanted = manifest.embedding
+    return EncoderSteps(
+        task="embedding",
+        steps=Steps(
+            pooling=steps.pooling if wanted.pooling is None else wanted.pooling,
+            dense=steps.dense,
+            normalize=steps.normalize if wanted.normalize is None else wanted.normalize,
+        ),
     )

@@ -19,7 +19,7 @@ Activation = Literal["sigmoid", "identity"]
 T = TypeVar("T")
 
 # The settings of the transformer step: one of these, by the age of the model.
-_TRANSFORMER_FILES = ("sentence_bert_config.json", "sentence_roberta_config.json", "sentence_xlm-roberta_config.json",
+TRANSFORMER_FILES = ("sentence_bert_config.json", "sentence_roberta_config.json", "sentence_xlm-roberta_config.json",
                       "sentence_distilbert_config.json", "sentence_camembert_config.json")  # fmt: skip
 _OTHER_POOLINGS = {
     "pooling_mode_max_tokens": "max",
@@ -94,7 +94,7 @@ def read_sentence_model(folder: Path) -> SentenceModel:
     has.
     """
     modules = _read(folder / "modules.json", list[_Module], [])
-    files = [folder / name for name in _TRANSFORMER_FILES if (folder / name).is_file()]
+    files = [folder / name for name in TRANSFORMER_FILES if (folder / name).is_file()]
     transformer = _read(files[0], _Transformer, _Transformer()) if files else _Transformer()
     settings = _read(folder / "config_sentence_transformers.json", _Settings, _Settings())
     prompts = {name: text for name, text in settings.prompts.items() if text}

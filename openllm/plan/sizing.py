@@ -24,6 +24,7 @@ from openllm.plan.values import Decision, Overrides
 
 _FRACTION = 0.9
 _CONCURRENCY = {"cpu": 64, "cuda": 256}
+_TEXTS_AT_ONCE = 256
 # A model that leaves room for a shorter context than this does not fit, unless a shorter one is asked for.
 _LEAST_CONTEXT = 2048
 # As long as many chats are: what a sequence must find in the cache to count as one more.
@@ -76,6 +77,8 @@ def size(route: Route, machine: Machine, overrides: Overrides, *, dtype: str, kv
         return _echo(route, overrides)
     counts = _device_counts(route, machine, overrides.tensor_parallel)
     rooms = [_room(route, machine, overrides, dtype, count) for count in counts]
+    if not route.caches:
+        return _encoder(route, rooms, overrides, dtype)
     windows = route.engine == "vllm"
     least = kv_bytes(shape, overrides.context or min(limit, _LEAST_CONTEXT), kv_dtype, windows=windows)
     holding = [room for room in rooms if room.kv >= max(least, overrides.kv_cache_bytes or 0)]
@@ -114,6 +117,35 @@ def _echo(route: Route, overrides: Overrides) -> Sizes:
             Decision("concurrency", str(width), "asked for" if overrides.concurrency else "default"),
         ),
     )  # fmt: skip
+
+
+def _encoder(route: Route, rooms: list[_Room], overrides: Overrides, dtype: str) -> Sizes:
+    """A model without a cache: its weights, and one batch's activations."""
+    if overrides.kv_cache_bytes is not None:
+        raise UnsupportedOption(
+            f"{route.manifest.name} keeps no KV cache.", hint="Leave --kv-cache out.", param="kv_cache_bytes"
+        )
+    room = next((room for room in rooms if room.kv >= 0), None)
+    if room is None:
+        raise _does_not_fit(route, rooms[-1], overrides, dtype)
+    context = overrides.context or route.manifest.context
+    width = overrides.concurrency or _TEXTS_AT_ONCE
+    return Sizes(
+        weight_bytes=room.weights,
+        kv_cache_bytes=0,
+        context=context,
+        concurrency=width,
+        tensor_parallel=room.devices,
+        memory_fraction=room.fraction,
+        reasons=(
+            Decision("context", str(context), "asked for" if overrides.context else "as the model's"),
+            Decision("concurrency", str(width), "asked for" if overrides.concurrency else "texts in a batch"),
+            Decision("kv_cache", readable(0), "the model keeps no cache"),
+            Decision("weights", readable(room.weights), _why_weights(route, dtype)),
+            Decision("tensor_parallel", str(room.devices), _why_devices(route, overrides, room)),
+            Decision("memory_fraction", f"{room.fraction:g}", _why_fraction(overrides, room)),
+        ),
+    )
 
 
 def _check_context(route: Route, context: int | None) -> None:
@@ -168,7 +200,7 @@ def _room(route: Route, machine: Machine, overrides: Overrides, dtype: str, devi
     usable = min(free, int(fraction * memory))
     weights = _weights(route, dtype)
     width = overrides.concurrency or _CONCURRENCY[route.device]
-    overhead = overhead_bytes(shape, route.engine, route.device, width)
+    overhead = overhead_bytes(shape, route.engine, route.device, 0 if route.encodes else width)
     fits = fit(Footprint(weights // devices, 0, overhead), usable)
     left = fits.free - fits.needed
     return _Room(
@@ -246,6 +278,8 @@ def _why_weights(route: Route, dtype: str) -> str:
     form = route.quantization if route.quantization != "none" else dtype
     if route.converts:
         return f"{route.manifest.quantization} rewritten once as {form}"
+    if form == "int8" and route.manifest.quantization == "none":
+        return "floats rounded to int8 at each start"
     return f"as stored, {form}" if route.manifest.bytes else f"estimated for {form}"
 
 
@@ -269,11 +303,12 @@ def _does_not_fit(route: Route, room: _Room, overrides: Overrides, kv_dtype: str
     where = "GPU memory" if route.device == "cuda" else "memory"
     tokens = overrides.context or min(manifest.context, _LEAST_CONTEXT)
     cache = max(kv_bytes(manifest.shape, tokens, kv_dtype, windows=windows), overrides.kv_cache_bytes or 0)
+    cache = cache if route.caches else 0
     cache = int(cache * kv_share(manifest.shape, room.devices))
     needed = fit(Footprint(room.needed, cache, 0), room.usable)
     each = f" on each of {room.devices} GPUs" if room.devices > 1 else ""
     hint = "Free memory, raise --memory-fraction, or choose a smaller model or variant."
-    if room.kv > 0:
+    if room.kv > 0 and route.caches:
         longest = longest_context(manifest.shape, room.kv, kv_dtype, windows=windows, limit=manifest.context)
         if overrides.kv_cache_bytes and overrides.kv_cache_bytes > room.kv:
             hint = f"Use --kv-cache {room.kv >> 20}MiB or less."

@@ -5,19 +5,23 @@ from __future__ import annotations
 import logging
 import select
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-from openllm.engines.base import Delta, Engine, Generation
+from openllm.engines.base import Delta, Engine
+from openllm.engines.encoding import Encoder, Vector
 from openllm.errors import OpenLLMError
 from openllm.runner.wire import (
     Abort,
     Add,
+    Encode,
     Frames,
     Load,
     Step,
     Stop,
     ToFront,
     ToRunner,
+    Vectors,
     decode_to_runner,
     frame,
 )
@@ -59,13 +63,56 @@ class Line:
             yield decode_to_runner(payload)
 
 
-class Loop:
-    """Drives one engine until the front says stop or is gone."""
+class Identified(Protocol):
+    """What can be added to an engine."""
 
-    def __init__(self, line: Line, engine: Engine) -> None:
+    @property
+    def id(self) -> int: ...
+
+
+R = TypeVar("R")
+Q = TypeVar("Q", bound=Identified, contravariant=True)
+
+
+class StepMachine(Protocol[Q, R]):
+    """What ``Engine`` and ``Encoder`` have in common."""
+
+    def add(self, request: Q, /) -> None: ...
+    def abort(self, request_id: int) -> None: ...
+    def step(self) -> list[R]: ...
+    def busy(self) -> bool: ...
+
+
+class Kind(NamedTuple, Generic[R]):
+    """How the results of a machine are told: those of a step, and one that says why a request was refused
+    (its id, the message, the class in the error tree)."""
+
+    report: Callable[[list[R]], ToFront]
+    refusal: Callable[[int, str, str], R]
+
+
+GENERATES: Kind[Delta] = Kind(Step, lambda id, message, kind: Delta(id, [], "error", 0, message, kind))
+ENCODES: Kind[Vector] = Kind(Vectors, lambda id, message, kind: Vector(id, b"", message, kind))
+
+
+def generating_loop(line: Line, engine: Engine) -> Loop[Any, Delta]:
+    """For an engine that generates."""
+    return Loop(line, engine, GENERATES)
+
+
+def encoding_loop(line: Line, encoder: Encoder) -> Loop[Any, Vector]:
+    """For an encoder."""
+    return Loop(line, encoder, ENCODES)
+
+
+class Loop(Generic[Q, R]):
+    """Drives one engine or encoder until the front says stop or is gone."""
+
+    def __init__(self, line: Line, engine: StepMachine[Q, R], kind: Kind[R]) -> None:
         self._line = line
         self._engine = engine
-        self._refused: list[Delta] = []
+        self._kind = kind
+        self._refused: list[R] = []
         self._stopped = False
 
     def run(self) -> None:
@@ -73,18 +120,18 @@ class Loop:
         while not self._stopped:
             for message in self._line.receive(wait=not self._engine.busy()):
                 self._take(message)
-            deltas = self._engine.step() if self._engine.busy() else []
+            results = self._engine.step() if self._engine.busy() else []
             if self._refused:
-                deltas = [*self._refused, *deltas]
+                results = [*self._refused, *results]
                 self._refused = []
             # An empty step is sent too: it tells the front that the engine is alive.
-            self._line.send(Step(deltas))
+            self._line.send(self._kind.report(results))
 
     def _take(self, message: ToRunner) -> None:
         match message:
-            case Add(generations):
-                for generation in generations:
-                    self._add(generation)
+            case Add(requests) | Encode(requests):  # the front sends what the engine was loaded for
+                for request in requests:
+                    self._add(request)
             case Abort(ids):
                 for request_id in ids:
                     self._engine.abort(request_id)
@@ -93,12 +140,13 @@ class Loop:
             case Load():
                 raise ValueError("a runner loads one engine only")
 
-    def _add(self, generation: Generation) -> None:
+    def _add(self, request: Any) -> None:
+        refusal = self._kind.refusal
         try:
-            self._engine.add(generation)
+            self._engine.add(request)
         except OpenLLMError as error:
-            self._refused.append(Delta(generation.id, [], "error", 0, error.message, type(error).__name__))
+            self._refused.append(refusal(request.id, error.message, type(error).__name__))
         except Exception as error:
             # One bad request must not take the others down with the process.
-            _log.exception("request %d was refused by the engine", generation.id)
-            self._refused.append(Delta(generation.id, [], "error", 0, f"the engine refused it: {error}"))
+            _log.exception("request %d was refused by the engine", request.id)
+            self._refused.append(refusal(request.id, f"the engine refused it: {error}", ""))

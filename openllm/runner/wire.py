@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import msgspec
 
 from openllm.engines.base import Delta, EngineConfig, Generation
+from openllm.engines.encoding import Encoding, Vector
 
 _LENGTH = struct.Struct("<I")
 MAX_FRAME_BYTES = 256 * 1024 * 1024
@@ -30,8 +31,14 @@ class Add(msgspec.Struct, frozen=True, array_like=True, tag="add"):
     generations: list[Generation]
 
 
+class Encode(msgspec.Struct, frozen=True, array_like=True, tag="encode"):
+    """Front to runner of an encoder: encode these texts."""
+
+    encodings: list[Encoding]
+
+
 class Abort(msgspec.Struct, frozen=True, array_like=True, tag="abort"):
-    """Front to runner: forget these sequences."""
+    """Front to runner: forget these sequences or texts."""
 
     ids: list[int]
 
@@ -47,7 +54,7 @@ class Progress(msgspec.Struct, frozen=True, array_like=True, tag="progress"):
 
 
 class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
-    """Runner to front: the engine is open and has decoded a token. ``seconds`` since Load."""
+    """Runner to front: the engine is open and has decoded a token, or encoded a text. ``seconds`` since Load."""
 
     seconds: float
 
@@ -69,8 +76,14 @@ class Step(msgspec.Struct, frozen=True, array_like=True, tag="step"):
     deltas: list[Delta]
 
 
-ToRunner = Load | Add | Abort | Stop
-ToFront = Progress | Ready | Failed | Step
+class Vectors(msgspec.Struct, frozen=True, array_like=True, tag="vectors"):
+    """Runner to front: one step of the encoder is done; ``vectors`` may be empty."""
+
+    vectors: list[Vector]
+
+
+ToRunner = Load | Add | Encode | Abort | Stop
+ToFront = Progress | Ready | Failed | Step | Vectors
 
 _encoder = msgspec.msgpack.Encoder()
 _to_runner = msgspec.msgpack.Decoder(ToRunner)

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
-from pydantic import Field
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from openllm.api.disconnect import ClientGoneError, while_connected
 from openllm.api.parameters import Body, Ids
@@ -32,6 +33,19 @@ Truncation = Annotated[
 ]
 
 
+def check_input(value: object) -> None:
+    """Raise ``PydanticCustomError`` unless ``value`` is a text, a list of texts, token ids, or a list of these."""
+    if isinstance(value, str):
+        return
+    if not isinstance(value, list) or not value:
+        raise PydanticCustomError("input", "send a text, texts, token ids or lists of token ids; not none")
+    kinds = {type(each) for each in value}
+    if len(kinds) != 1 or not kinds <= {str, int, list}:
+        raise PydanticCustomError("input", "all of a list must be texts, token ids or lists of token ids")
+    if kinds != {int} and len(value) > MOST_TEXTS:
+        raise PydanticCustomError("input", f"send at most {MOST_TEXTS} texts in one request")
+
+
 class EmbeddingRequest(Body):
     """``POST /v1/embeddings``."""
 
@@ -42,6 +56,14 @@ class EmbeddingRequest(Body):
         | Annotated[list[str], Field(min_length=1, max_length=MOST_TEXTS)]
         | Annotated[list[Ids], Field(min_length=1, max_length=MOST_TEXTS)]
     )
+
+    @field_validator("input", mode="before")
+    @classmethod
+    def _one_shape(cls, value: Any) -> Any:
+        """Say in one line what is wrong, where a union would tell each of its members' reasons."""
+        check_input(value)
+        return value
+
     encoding_format: Literal["float", "base64"] | None = "float"
     dimensions: int | None = Field(
         default=None, ge=1, description="Cut the vectors, of models that were trained for it."

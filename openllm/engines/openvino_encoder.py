@@ -26,8 +26,8 @@ from openllm.errors import CorruptFile, RunnerFailed, UnsupportedOption
 _PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "auto": ""}
 _IR_MODEL = "openvino_model.xml"
 _FORMS = {"none": "float32", "int8": "int8"}
-# Padded tokens of one batch. Wider ones were no faster and keep the others waiting longer.
-_BATCH_TOKENS = 4096
+# Padded tokens of one batch: 512 took a quarter less CPU a text than 4,096 (all-MiniLM-L6-v2, AVX2).
+_BATCH_TOKENS = 512
 _FILLED = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
 
 

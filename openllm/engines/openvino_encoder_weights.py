@@ -123,7 +123,7 @@ class _Reader:
     def _embeddings(self, pairs: bool) -> Embeddings:
         positions = self._read("embeddings.position_embeddings.weight")
         if self._kind in (*_ROBERTA, "mpnet"):  # the first rows are those of padding
-            pad = self._settings.pad_token_id
+            pad = self._settings.pad_token_id if self._kind in _ROBERTA else 1
             positions = positions[(1 if pad is None else pad) + 1 :]
         types = None
         if f"{self._prefix}embeddings.token_type_embeddings.weight" in self._tensors:

@@ -213,7 +213,8 @@ def _weights(route: Route, dtype: str) -> int:
     """Bytes of the weights as they run: the file's own size where they run as stored."""
     manifest, form = route.manifest, route.quantization
     if form == "none":
-        form = dtype if dtype != "auto" else "float16"
+        built = route.engine == "openvino" and manifest.format == "safetensors"  # floats as they are read
+        form = dtype if dtype != "auto" and not built else "float32" if built else "float16"
     as_stored = not route.converts and form in (manifest.quantization, manifest.dtype)
     if manifest.bytes and (as_stored or not is_known_form(form)):
         return manifest.bytes

@@ -27,7 +27,7 @@ def encoder_context(config: Config, longest: object) -> int:
     """The longest text in tokens; ``longest`` is sentence-transformers' own limit, if there is one."""
     context = config.context
     if config.model_type in _SHIFTED:
-        pad = config.get("pad_token_id")
+        pad = config.get("pad_token_id") if config.model_type != "mpnet" else 1
         context -= (pad if isinstance(pad, int) else 1) + 1
     return min(context, longest) if isinstance(longest, int) and longest > 0 else context
 

@@ -277,9 +277,8 @@ class Model(Entry):
         encodes = self.task in ("embedding", "rerank")
         for at, variant in enumerate(self.variants):
             if variant.format == "safetensors" and "openvino" in variant.engines and not encodes:
-                raise _misfit(
-                    "openvino opens safetensors only of models that encode", "variants", at, "engines"
-                )
+                place = ("variants", at, "engines", variant.engines.index("openvino"))
+                raise _misfit("openvino opens safetensors only of models that encode", *place)
         twin = _first_twin(variant.name for variant in self.variants)
         if twin is not None:
             raise _misfit(f"two variants are named {self.variants[twin].name}", "variants", twin, "name")

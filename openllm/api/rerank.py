@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
-from pydantic import AliasChoices, ConfigDict, Field
+from pydantic import AliasChoices, Field
 
 from openllm.api.disconnect import ClientGoneError, while_connected
 from openllm.api.embeddings import CLIENT_CLOSED_REQUEST, MOST_TEXTS, Truncation, json_response, prepare
@@ -58,8 +58,6 @@ class RerankRequest(Body):
 
 class ScoreRequest(Body):
     """``POST /v1/score``: one text against each of several, or as many against as many."""
-
-    model_config = ConfigDict(populate_by_name=True)
 
     model: str = Field(description="A name of the served model, as in /v1/models.")
     text_1: Texts = Field(validation_alias=AliasChoices("text_1", "queries"), description="Or `queries`.")

@@ -18,7 +18,7 @@ import openvino as ov
 from openllm.engines.base import EncoderSteps, EngineConfig
 from openllm.engines.encoding import Encoding, Vector
 from openllm.engines.encoding_queue import EncodingQueue
-from openllm.engines.openvino_encoder_graph import Head, add_head
+from openllm.engines.openvino_encoder_graph import Head, add_head, hidden_states
 from openllm.engines.openvino_encoder_weights import dense_layer, read_model
 from openllm.engines.openvino_weights import FORMS
 from openllm.errors import CorruptFile, RunnerFailed, UnsupportedOption
@@ -101,7 +101,7 @@ def _model(folder: Path, wanted: EncoderSteps, quantization: str) -> ov.Model:
         return read_model(folder, wanted, FORMS[_FORMS[quantization]])
     model = ov.Core().read_model(folder / _IR_MODEL)
     names = {name for each in model.inputs for name in each.get_names()}
-    rank = len(model.output(0).get_partial_shape())
+    rank = len(hidden_states(model).get_partial_shape())
     if not {"input_ids", "attention_mask"} <= names or not names <= {*_FILLED} or rank != 3:
         raise UnsupportedOption(
             f"{folder.name} is not an encoder of texts: its inputs are {', '.join(sorted(names))}.",

@@ -29,6 +29,7 @@ _ACTIVATIONS: dict[str, Callable[[Node], Node]] = {
     "sigmoid": op.sigmoid,
     "identity": lambda node: node,
 }
+_HIDDEN = {"last_hidden_state", "token_embeddings"}
 ACTIVATIONS = frozenset(_ACTIVATIONS)
 
 
@@ -117,10 +118,15 @@ def build(
 
 
 def add_head(model: ov.Model, head: Head) -> ov.Model:
-    """Put ``head`` behind a model whose first output is the last hidden states [texts, tokens, hidden]."""
-    hidden = model.output(0).get_node().input_value(0)
+    """Put ``head`` behind an exported model, whose ``hidden_states`` are [texts, tokens, hidden]."""
+    hidden = hidden_states(model).get_node().input_value(0)
     mask = next(each for each in model.get_parameters() if "attention_mask" in each.output(0).get_names())
     return _finished(op.convert(hidden, "f32"), mask, head, model.get_parameters())
+
+
+def hidden_states(model: ov.Model) -> Node:
+    """The output with the last hidden states: by the names that exporters give it, else the first."""
+    return next((each for each in model.outputs if _HIDDEN & each.get_names()), model.output(0))
 
 
 def _finished(stream: Node, mask: Node, head: Head, inputs: list[Node]) -> ov.Model:

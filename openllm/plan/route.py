@@ -134,7 +134,7 @@ def _not_installed(what: str, package: str) -> EngineMissing:
 
 def _unread(manifest: Manifest, engine: str) -> UnsupportedOption | None:
     shape = manifest.shape
-    if engine == "vllm" and manifest.format == "gguf" and manifest.task in ENCODER_TASKS:
+    if engine != "echo" and manifest.format == "gguf" and manifest.task in ENCODER_TASKS:
         return UnsupportedOption(
             f"{manifest.name}: no engine here encodes with GGUF files.",
             hint="Use the model's safetensors.",

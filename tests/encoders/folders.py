@@ -76,3 +76,29 @@ def write_steps(folder: Path, pooling: str, *, normalize: bool, dense: tuple[int
             "linear.bias": torch.randn(dense[1]),
         }
         save_file(tensors, folder / "2_Dense" / "model.safetensors")
+
+
+def write_ir(source: Path, folder: Path) -> None:
+    """Write the model of ``source`` as an OpenVINO IR folder whose output is the last hidden states."""
+    import warnings
+
+    import openvino as ov
+    import torch
+    from transformers import AutoModel
+
+    model = AutoModel.from_pretrained(source, dtype="float32").eval()
+
+    class HiddenStates(torch.nn.Module):  # type: ignore[misc]
+        def forward(self, input_ids: Any, attention_mask: Any) -> Any:
+            return model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+
+    folder.mkdir()
+    inputs = {name: torch.ones(2, 8, dtype=torch.long) for name in ("input_ids", "attention_mask")}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tracing warns of what it fixes
+        made = ov.convert_model(HiddenStates(), example_input=inputs, input=[ov.PartialShape([-1, -1])] * 2)
+    for each, name in zip(made.inputs, inputs, strict=True):
+        each.get_tensor().set_names({name})
+    made.outputs[0].get_tensor().set_names({"last_hidden_state"})
+    ov.save_model(made, folder / "openvino_model.xml", compress_to_fp16=False)
+    shutil.copy(source / "config.json", folder / "config.json")

@@ -15,7 +15,7 @@ from openllm.engines.encoding import Encoding
 from openllm.errors import ContextLengthExceeded, RequestError, UnsupportedOption
 from openllm.formats.sentence_model import Steps, read_activation, read_sentence_model
 from tests.encoders.conftest import Encode, configuration
-from tests.encoders.folders import KINDS, random_model, write_folder, write_steps
+from tests.encoders.folders import KINDS, random_model, write_folder, write_ir, write_steps
 
 TEXTS = (
     "The capital of France is Paris.",
@@ -137,6 +137,18 @@ def test_every_kind_that_openvino_builds(
             wanted = np.tanh(dense["linear.weight"] @ wanted + dense["linear.bias"])
         wanted = wanted / np.linalg.norm(wanted) if normalize else wanted
         assert np.allclose(found[text.id], wanted, atol=2e-4)
+
+
+def test_an_exported_folder(encode: Encode, minilm: Path, tokenizer: ChatTokenizer, tmp_path: Path) -> None:
+    """The same model, traced and saved as exporters do it."""
+    source = write_folder(tmp_path / "source", random_model("bert", scores=False), minilm)
+    write_ir(source, tmp_path / "ir")
+    steps = EncoderSteps(task="embedding", steps=Steps(pooling="mean", normalize=True))
+    texts = encodings(tokenizer, TEXTS[:4])
+    expected = encode(configuration(source, steps, context=60), texts)
+    found = encode(configuration(tmp_path / "ir", steps, context=60), texts)
+    for text in texts:
+        assert np.allclose(found[text.id], expected[text.id], atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -52,7 +52,7 @@ _BAD = [
     ("{hub: Aviary/Parrot-7B-Chat}", "{pypi: a, version: '1', folder: b, files: []}",
      "models[0].variants[0].source.files", "at least 1 item"),
     ("{hub: Aviary/Parrot-7B-Chat}", "{pypi: a, version: '1', folder: b, files: [{path: ../c, bytes: 1, sha256: "
-     + "0" * 64 + "}]}", "models[0].variants[0].source.files[0].path", "does not lie in the folder"),
+     + "a" * 64 + "}]}", "models[0].variants[0].source.files[0].path", "does not lie in the folder"),
     ("{hub: Aviary/Parrot-7B-Chat}", "{pypi: a, version: '1', folder: b, fils: []}",
      "models[0].variants[0].source.fils", "did you mean 'files'?"),
     ("title: Parrot", "title: 2024-01-31", "title", "valid string"),

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -351,7 +352,12 @@ def test_the_start_path_imports_nothing_heavy(tmp_path: Path) -> None:
 
 
 def encoder_files(model_type: str, architecture: str, **config: object) -> dict[str, bytes]:
-    facts = {"architectures": [architecture], "model_type": model_type, "torch_dtype": "float32", **config}
+    facts: dict[str, Any] = {
+        "architectures": [architecture],
+        "model_type": model_type,
+        "torch_dtype": "float32",
+        **config,
+    }
     return llama_files(**facts)
 
 

@@ -86,11 +86,13 @@ def write_ir(source: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModel
 
-    model = AutoModel.from_pretrained(source, dtype="float32").eval()
-
     class HiddenStates(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = AutoModel.from_pretrained(source, dtype="float32").eval()
+
         def forward(self, input_ids: Any, attention_mask: Any) -> Any:
-            return model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+            return self.inner(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
 
     folder.mkdir()
     inputs = {name: torch.ones(2, 8, dtype=torch.long) for name in ("input_ids", "attention_mask")}

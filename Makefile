@@ -9,7 +9,7 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 # Without bytecode each start compiles what it imports: seconds, where Python may not write it by itself.
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: install install-dev start test check fmt bench clean
+.PHONY: install install-dev start test check fuzz fuzz-api fmt bench clean
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
@@ -42,9 +42,19 @@ check: install-dev
 test: check
 	$(BIN)/pytest -q
 
+# Well over 100,000 cases in all.
+FUZZ_CASES ?= 15000
+fuzz: install-dev
+	OPENLLM_FUZZ_CASES=$(FUZZ_CASES) $(BIN)/pytest -q --timeout 7200 tests/fuzz
+
 fmt: install-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# At least 5,000 requests made from the OpenAPI document; FUZZ is their number for each operation.
+FUZZ ?= 400
+fuzz-api: install-dev
+	OPENLLM_FUZZ=$(FUZZ) $(BIN)/pytest -q -s tests/api/test_fuzz.py
 
 bench: install-dev
 	$(BIN)/python -m benchmarks $(BENCH)

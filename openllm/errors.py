@@ -4,12 +4,23 @@ OpenLLMError
 ├── UsageError                 what was asked for cannot be right            exit 2, HTTP 400
 │   ├── UnknownModel           no recipe, file or hub id of that name                 404
 │   ├── InvalidRecipe          a recipe file does not fit the schema
+│   ├── InvalidAdapter         a LoRA adapter that is damaged or was made for another model
+│   ├── InvalidKeyFile         a file of API keys does not fit the schema
 │   └── UnsupportedOption      an option the chosen backend cannot honour
 ├── RequestError               a request body that cannot be served                   400
 │   ├── UnsupportedParameter   a parameter we do not implement
 │   ├── ContextLengthExceeded  prompt + max_tokens do not fit the context
 │   ├── TaskNotServed          the model does something else than was asked for
-│   └── ModelNotServed         the ``model`` field names another model                404
+│   ├── NotAllowed             what the server was not started to allow               403
+│   ├── ModelNotServed         the ``model`` field names another model                404
+│   ├── ObjectNotFound         no stored object of that id                            404
+│   ├── PreviousResponseNotFound   ``previous_response_id`` names no stored response
+│   ├── Conflict               not in the state that it is in                         409
+│   ├── InvalidApiKey          no key, or none that is known                          401
+│   ├── TooLarge               more bytes than are taken                              413
+│   ├── TooSlow                the body does not come in                              408
+│   ├── RateLimited            more than the key's limits allow                       429
+│   └── DeadlineExceeded       it would have taken longer than the request may        504
 ├── WeightsError               weights cannot be had or cannot be trusted    exit 3   502
 │   ├── GatedModel             the hub wants a licence accepted and a token           403
 │   ├── MissingRevision        the pinned revision is not on the hub                  404
@@ -38,15 +49,23 @@ class OpenLLMError(Exception):
     """Base of every error that a user may meet.
 
     ``message`` says what is wrong, ``hint`` names the next thing to do, ``param`` the offending option or
-    request field.
+    request field, ``retry_after`` the seconds after which it may go better, where that is known.
     """
 
     code: ClassVar[str] = "internal_error"
     status: ClassVar[int] = 500
     exit_code: ClassVar[int] = 1
 
-    def __init__(self, message: str, *, hint: str | None = None, param: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        param: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
         super().__init__(message)
+        self.retry_after = retry_after
         self.message = message
         self.hint = hint
         self.param = param
@@ -65,6 +84,14 @@ class UnknownModel(UsageError):
 
 class InvalidRecipe(UsageError):
     code = "invalid_recipe"
+
+
+class InvalidAdapter(UsageError):
+    code = "invalid_adapter"
+
+
+class InvalidKeyFile(UsageError):
+    code = "invalid_key_file"
 
 
 class UnsupportedOption(UsageError):
@@ -88,9 +115,53 @@ class TaskNotServed(RequestError):
     code = "task_not_served"
 
 
+class NotAllowed(RequestError):
+    code = "not_allowed"
+    status = 403
+
+
 class ModelNotServed(RequestError):
     code = "model_not_found"
     status = 404
+
+
+class ObjectNotFound(RequestError):
+    code = "not_found"
+    status = 404
+
+
+class PreviousResponseNotFound(RequestError):
+    code = "previous_response_not_found"
+
+
+class Conflict(RequestError):
+    code = "conflict"
+    status = 409
+
+
+class InvalidApiKey(RequestError):
+    code = "invalid_api_key"
+    status = 401
+
+
+class TooLarge(RequestError):
+    code = "too_large"
+    status = 413
+
+
+class TooSlow(RequestError):
+    code = "request_timeout"
+    status = 408
+
+
+class RateLimited(RequestError):
+    code = "rate_limit_exceeded"
+    status = 429
+
+
+class DeadlineExceeded(RequestError):
+    code = "deadline_exceeded"
+    status = 504
 
 
 class WeightsError(OpenLLMError):

@@ -46,6 +46,8 @@ class ShapeFacts(Protocol):
     @property
     def hidden(self) -> int: ...
     @property
+    def heads(self) -> int: ...
+    @property
     def kv_heads(self) -> int: ...
     @property
     def head_size(self) -> int: ...
@@ -57,6 +59,8 @@ class ShapeFacts(Protocol):
     def windowed_layers(self) -> int | None: ...
     @property
     def attention_layers(self) -> int | None: ...
+    @property
+    def experts(self) -> int | None: ...
     @property
     def latent_kv(self) -> int | None: ...
 
@@ -159,6 +163,23 @@ def overhead_bytes(shape: ShapeFacts, engine: str, device: str, concurrency: int
     activations = tokens * shape.hidden * _LIVE_WIDTHS * width
     logits = concurrency * shape.vocabulary * 4 * 2 if tokens else 0  # in float32, beside their probabilities
     return _BASE[engine, device] + activations + logits
+
+
+def adapter_bytes(shape: ShapeFacts, rank: int, dtype: str) -> int:
+    """Room that a LoRA adapter of ``rank`` on every matrix takes in an engine that keeps a place for it.
+
+    Each matrix of the model has rank x (inputs + outputs) numbers beside it. The width of the MLPs, which no one
+    tells, follows from the number of weights.
+    """
+    hidden, width = shape.hidden, 4 if dtype == "float32" else 2
+    queries, keys = shape.heads * shape.head_size, shape.kv_heads * shape.head_size
+    vocabulary = shape.vocabulary * hidden
+    attention = 2 * hidden * (queries + keys)
+    mlp = max(0, (shape.parameters - vocabulary) // max(1, shape.layers) - attention)
+    inner = mlp // (3 * hidden)
+    experts = shape.experts or 1
+    per_layer = (3 * hidden + 2 * keys + queries) + (queries + hidden) + 3 * (experts * hidden + inner)
+    return rank * (shape.layers * per_layer + 2 * (shape.vocabulary + hidden)) * width
 
 
 def readable(size: int) -> str:

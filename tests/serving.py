@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import httpx
 import openai
 import psutil
 
-_LISTENING = re.compile(r"listening on (http://\S+)")
+_LISTENING = re.compile(r"listening on (https?://\S+)")
 MODEL = "smollm2"
 
 
 class Served:
     """A running `openllm start`."""
 
-    def __init__(self, arguments: tuple[str, ...], port: int | None = 0) -> None:
+    def __init__(
+        self, arguments: tuple[str, ...], port: int | None = 0, environ: Mapping[str, str] | None = None
+    ) -> None:
         argv = [sys.executable, "-m", "openllm", "start", *arguments]
         if port is not None:
             argv += ["--port", str(port)]
-        self.process = subprocess.Popen(argv, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        self.process = subprocess.Popen(
+            argv,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, **(environ or {})},
+        )
         self.lines: list[str] = []
         self._listening = threading.Event()
         self._url = ""
@@ -100,9 +109,9 @@ class Served:
 
 
 @contextmanager
-def serving(*arguments: str) -> Iterator[Served]:
+def serving(*arguments: str, environ: Mapping[str, str] | None = None) -> Iterator[Served]:
     """A server for the length of a block; killed if the block leaves it running."""
-    served = Served(arguments)
+    served = Served(arguments, environ=environ)
     try:
         yield served
         if served.process.poll() is None:

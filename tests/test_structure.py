@@ -19,7 +19,7 @@ ORDER = (
     ("plan",),
     ("engines",),
     ("runner",),
-    ("fleet",),
+    ("fleet", "batches"),
     ("api",),
     ("cli",),
     ("__main__",),

@@ -6,13 +6,15 @@ message on, without a task in between: it is the per-token path.
 
 from __future__ import annotations
 
-from typing import Literal, Protocol, cast
+from typing import Protocol, cast
 
 import msgspec
 
 from openllm import errors
+from openllm.api.exchange import submit
 from openllm.chat.detokenizer import Detokenizer
-from openllm.chat.events import Event, Finished, TextDelta
+from openllm.chat.events import Event, Finished, StopReason, TextDelta
+from openllm.chat.parsing.parser import AnswerParser
 from openllm.engines.base import Delta, Sampling
 from openllm.errors import OpenLLMError, RunnerDied
 from openllm.fleet.desk import Desk
@@ -36,6 +38,7 @@ class Usage(msgspec.Struct):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+    reasoning_tokens: int = 0
 
     def body(self) -> dict[str, object]:
         """The ``usage`` object."""
@@ -44,15 +47,18 @@ class Usage(msgspec.Struct):
             "completion_tokens": self.completion_tokens,
             "total_tokens": self.prompt_tokens + self.completion_tokens,
             "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
+            "completion_tokens_details": {"reasoning_tokens": self.reasoning_tokens},
         }
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """One choice to be generated: its prompt, how it is sampled, and what turns its ids into text."""
+    """One choice to be generated: its prompt, how it is sampled, what turns its ids into text, and what reads calls
+    and reasoning out of that text, None where it is nothing but text."""
 
     prompt: list[int]
     sampling: Sampling
     detokenizer: Detokenizer
+    parser: AnswerParser | None = None
 
 
 class Answer:
@@ -61,14 +67,23 @@ class Answer:
     ``abandon`` must be called when nobody will read on; it is harmless after the end.
     """
 
-    def __init__(self, desk: Desk, choices: list[Choice], prompt_tokens: int, reader: Reader) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        choices: list[Choice],
+        prompt_tokens: int,
+        reader: Reader,
+        *,
+        adapter: str = "",
+        images: tuple[bytes, ...] = (),
+    ) -> None:
         self.usage = Usage(prompt_tokens)
         self._desk = desk
         self._reader = reader
         pairs = [(choice.prompt, choice.sampling) for choice in choices]
-        self._submission = desk.submit(pairs, self._receive)
+        self._submission = submit(desk, pairs, self._receive, adapter=adapter, images=images)
         self._open = {
-            generation.id: (index, choice.detokenizer)
+            generation.id: (index, choice.detokenizer, choice.parser)
             for index, (generation, choice) in enumerate(
                 zip(self._submission.generations, choices, strict=True)
             )
@@ -83,30 +98,56 @@ class Answer:
         known = self._open.get(delta.id)
         if known is None:
             return
-        index, detokenizer = known
+        index, detokenizer, parser = known
         tokens = delta.tokens
         usage = self.usage
         usage.completion_tokens += len(tokens)
+        if delta.prompt:
+            usage.prompt_tokens = delta.prompt
         if delta.cached:
             usage.cached_tokens = min(usage.prompt_tokens, usage.cached_tokens + delta.cached)
         text = detokenizer.push(tokens) if tokens else ""
-        if delta.finish is None and detokenizer.stopped is None:
+        if delta.finish is None and parser is None and detokenizer.stopped is None:
             if text:
                 self._reader.read([(index, TextDelta(text))])
         elif delta.finish == "error":
             self._fail(delta)
+        elif parser is not None:
+            self._parse(delta, index, detokenizer, parser, text)
         else:
             self._finish(delta, index, detokenizer, text)
 
+    def _parse(
+        self, delta: Delta, index: int, detokenizer: Detokenizer, parser: AnswerParser, text: str
+    ) -> None:
+        """The way of an answer in which there may be calls or reasoning."""
+        thought = parser.thinking
+        events = parser.push(text) if text else []
+        if thought or parser.thinking:  # the marks around it count too
+            self.usage.reasoning_tokens += len(delta.tokens)
+        if delta.finish is None and detokenizer.stopped is None and not parser.complete:
+            if events:
+                self._reader.read([(index, happened) for happened in events])
+            return
+        events += parser.push(detokenizer.finish())
+        events += parser.finish()
+        limited = delta.finish == "length" and detokenizer.stopped is None and not parser.complete
+        called: StopReason = "tool_calls" if parser.called else "stop"
+        finished = Finished("length" if limited else called, detokenizer.stopped)
+        self._end(delta, index, [(index, happened) for happened in events], finished)
+
     def _finish(self, delta: Delta, index: int, detokenizer: Detokenizer, text: str) -> None:
-        if delta.finish is None:
-            self._desk.cancel(self._submission, (delta.id,))
         text += detokenizer.finish()
         # What was held back may complete a stop string.
         limited = delta.finish == "length" and detokenizer.stopped is None
-        reason: Literal["stop", "length"] = "length" if limited else "stop"
         events: list[ChoiceEvent] = [(index, TextDelta(text))] if text else []
-        events.append((index, Finished(reason)))
+        self._end(delta, index, events, Finished("length" if limited else "stop", detokenizer.stopped))
+
+    def _end(self, delta: Delta, index: int, events: list[ChoiceEvent], finished: Finished) -> None:
+        """The last events of a choice."""
+        if delta.finish is None:
+            self._desk.cancel(self._submission, (delta.id,), "stop")
+        events.append((index, finished))
         del self._open[delta.id]
         self._reader.read(events)
         if not self._open:
@@ -115,4 +156,4 @@ class Answer:
     def _fail(self, delta: Delta) -> None:
         self.abandon()
         kind = getattr(errors, delta.kind, RunnerDied)
-        self._reader.end(cast(OpenLLMError, kind(delta.error)))
+        self._reader.end(cast(OpenLLMError, kind(delta.error, param=delta.param or None)))

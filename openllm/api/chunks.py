@@ -14,7 +14,7 @@ import msgspec
 
 from openllm.api.answer import ChoiceEvent, Usage
 from openllm.api.event_stream import event
-from openllm.chat.events import Finished, TextDelta
+from openllm.chat.events import Finished, ReasoningDelta, TextDelta, ToolCallDelta
 
 _encode = msgspec.json.encode
 
@@ -76,6 +76,8 @@ class ChunkWriter:
                 parts += (head, _encode(happened.text), self._tail)
             elif isinstance(happened, Finished):
                 parts.append(self._choice(index, self._empty, happened.reason))
+            else:
+                parts.append(self._choice(index, {"delta": _part(happened)}, None))
         return b"".join(parts)
 
     def _open(self, index: int, parts: list[bytes]) -> bytes:
@@ -91,3 +93,15 @@ class ChunkWriter:
     def _choice(self, index: int, content: dict[str, Any], reason: str | None) -> bytes:
         choice = {"index": index, **content, "logprobs": None, "finish_reason": reason}
         return event(self._envelope.body([choice], **self._usage))
+
+
+def _part(happened: ReasoningDelta | ToolCallDelta) -> dict[str, Any]:
+    """A chat chunk's delta that is not text."""
+    if isinstance(happened, ReasoningDelta):
+        return {"reasoning_content": happened.text}
+    call: dict[str, Any] = {"index": happened.index}
+    function = {"arguments": happened.arguments}
+    if happened.id:
+        call |= {"id": happened.id, "type": "function"}
+        function = {"name": happened.name, "arguments": ""}
+    return {"tool_calls": [{**call, "function": function}]}

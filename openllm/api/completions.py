@@ -11,27 +11,35 @@ from starlette.responses import JSONResponse
 
 from openllm.api.answer import Answer, Reader
 from openllm.api.chunks import ChunkWriter, Envelope
-from openllm.api.disconnect import ClientGoneError, while_connected
+from openllm.api.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, while_connected
+from openllm.api.documented import ChatCompletion, Completion, streamed
 from openllm.api.event_stream import DONE, EventStream, comment
 from openllm.api.parameters import ChatRequest, CompletionRequest
 from openllm.api.readers import StreamReader, WholeReader
 from openllm.api.served import Served
 from openllm.api.service import Service
+from openllm.api.strict_json import StrictJsonRoute
 
-router = APIRouter()
-_CLIENT_CLOSED_REQUEST = 499  # nginx's number; nobody reads it
+router = APIRouter(route_class=StrictJsonRoute)
 _OPENING = {"delta": {"role": "assistant", "content": ""}}
 
 Submit = Callable[[Reader], Answer]
 
 
-@router.post("/v1/chat/completions", tags=["OpenAI"], summary="Answer a conversation")
+@router.post(
+    "/v1/chat/completions",
+    tags=["OpenAI"],
+    summary="Answer a conversation",
+    response_class=JSONResponse,
+    responses=streamed(ChatCompletion, "chat.completion.chunk"),
+)
 async def chat_completions(body: ChatRequest, request: Request, service: Served) -> Response:
     def submit(reader: Reader) -> Answer:
         return service.chat(body, reader)
 
     count = body.n or 1
     service.check(body, count)
+    await service.images.load(body)
     if not body.stream:
         envelope = Envelope.make("chatcmpl", "chat.completion", body.model)
         return await _whole(service, request, submit, envelope, _chat_choice, count)
@@ -44,7 +52,13 @@ async def chat_completions(body: ChatRequest, request: Request, service: Served)
     return _stream(service, submit, writer, usage)
 
 
-@router.post("/v1/completions", tags=["OpenAI"], summary="Continue a text")
+@router.post(
+    "/v1/completions",
+    tags=["OpenAI"],
+    summary="Continue a text",
+    response_class=JSONResponse,
+    responses=streamed(Completion, "text_completion"),
+)
 async def completions(body: CompletionRequest, request: Request, service: Served) -> Response:
     def submit(reader: Reader) -> Answer:
         return service.complete(body, reader)
@@ -81,7 +95,7 @@ async def _whole(
     request: Request,
     submit: Submit,
     envelope: Envelope,
-    choice_body: Callable[[int, str, str | None], dict[str, Any]],
+    choice_body: Callable[[int, WholeReader], dict[str, Any]],
     count: int,
 ) -> Response:
     reader = WholeReader(count)
@@ -94,16 +108,21 @@ async def _whole(
             finally:
                 answer.abandon()
     except ClientGoneError:
-        return Response(status_code=_CLIENT_CLOSED_REQUEST)
-    pairs = zip(reader.texts, reader.reasons, strict=True)
-    choices = [choice_body(index, text, reason) for index, (text, reason) in enumerate(pairs)]
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
+    choices = [choice_body(index, reader) for index in range(count)]
     return JSONResponse(envelope.body(choices, usage=answer.usage.body()))
 
 
-def _chat_choice(index: int, text: str, reason: str | None) -> dict[str, Any]:
-    message = {"role": "assistant", "content": text, "refusal": None}
-    return {"index": index, "message": message, "logprobs": None, "finish_reason": reason}
+def _chat_choice(index: int, reader: WholeReader) -> dict[str, Any]:
+    text, reasoning, calls = reader.text(index), reader.reasoning(index), reader.calls[index].body()
+    message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
+    if reasoning:
+        message["reasoning_content"] = reasoning
+    if calls:
+        message |= {"content": text or None, "tool_calls": calls}
+    return {"index": index, "message": message, "logprobs": None, "finish_reason": reader.reasons[index]}
 
 
-def _text_choice(index: int, text: str, reason: str | None) -> dict[str, Any]:
-    return {"index": index, "text": text, "logprobs": None, "finish_reason": reason}
+def _text_choice(index: int, reader: WholeReader) -> dict[str, Any]:
+    text = reader.text(index)
+    return {"index": index, "text": text, "logprobs": None, "finish_reason": reader.reasons[index]}

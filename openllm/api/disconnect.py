@@ -8,6 +8,9 @@ from contextlib import asynccontextmanager
 
 from starlette.types import Receive
 
+CLIENT_CLOSED_REQUEST = 499
+"""nginx's number for the answer to such a request; nobody reads it."""
+
 
 class ClientGoneError(Exception):
     """The client closed its connection before the answer was complete."""

@@ -10,20 +10,21 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from fastapi import APIRouter, Request
-from fastapi.responses import Response
+from fastapi.responses import JSONResponse, Response
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from openllm.api.disconnect import ClientGoneError, while_connected
+from openllm.api.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, while_connected
+from openllm.api.documented import EmbeddingList
 from openllm.api.parameters import Body, Ids
 from openllm.api.served import Served
+from openllm.api.strict_json import StrictJsonRoute
 from openllm.api.text_encoder import Text, TextEncoder
 from openllm.api.vectors import encode
 
-router = APIRouter()
+router = APIRouter(route_class=StrictJsonRoute)
 MOST_TEXTS = 2048
 """As many as OpenAI takes in one request."""
-CLIENT_CLOSED_REQUEST = 499  # nginx's number; nobody reads it
 # More characters than these are tokenized in a thread, beside the event loop.
 _QUICK_CHARACTERS = 10_000
 
@@ -85,7 +86,13 @@ class EmbeddingRequest(Body):
         return [], list(self.input)
 
 
-@router.post("/v1/embeddings", tags=["OpenAI"], summary="Vectors of texts")
+@router.post(
+    "/v1/embeddings",
+    tags=["OpenAI"],
+    summary="Vectors of texts",
+    response_class=JSONResponse,
+    responses={200: {"model": EmbeddingList}},
+)
 async def embeddings(body: EmbeddingRequest, request: Request, service: Served) -> Response:
     texts, ids = body.inputs()
     service.check_encodes(body.model, ("embedding",), len(texts) + len(ids))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import json
+import math
+from collections.abc import Collection
 from typing import Any
 
 from fastapi.exceptions import RequestValidationError
@@ -12,7 +15,7 @@ from starlette.exceptions import HTTPException
 from openllm.api.parameters import ChatRequest, CompletionRequest
 from openllm.errors import OpenLLMError, RequestError, UnsupportedParameter
 
-_RETRY_AFTER_SECONDS = "1"
+_RETRY_AFTER_SECONDS = 1.0
 _KNOWN = sorted({*ChatRequest.model_fields, *CompletionRequest.model_fields})
 
 
@@ -28,22 +31,35 @@ _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit
 
 def error_response(error: OpenLLMError) -> JSONResponse:
     """The whole answer, with Retry-After where trying again makes sense."""
-    headers = {"Retry-After": _RETRY_AFTER_SECONDS} if error.status in (429, 503) else None
-    return JSONResponse(error_body(error), status_code=error.status, headers=headers)
+    return _AsciiJson(error_body(error), status_code=error.status, headers=_headers(error))
 
 
-def from_validation(error: RequestValidationError) -> RequestError:
-    """The first thing that is wrong with a request body, named by its path."""
+class _AsciiJson(JSONResponse):
+    """An error may quote what the client sent, which need not be text that UTF-8 can say."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, separators=(",", ":")).encode()
+
+
+def _headers(error: OpenLLMError) -> dict[str, str] | None:
+    if error.status not in (429, 503):
+        return None
+    return {"Retry-After": str(math.ceil(error.retry_after or _RETRY_AFTER_SECONDS))}
+
+
+def from_validation(error: RequestValidationError, known: Collection[str] = _KNOWN) -> RequestError:
+    """The first thing that is wrong with a request body, named by its path. ``known`` are the parameters that one
+    may have meant."""
     first = min(error.errors(), key=_importance)
     kind = first["type"]
-    path = _path(first["loc"])
+    path = _path(first["loc"], error.body, kind)
     if kind == "json_invalid":
         return RequestError(f"The body is not valid JSON: {first.get('ctx', {}).get('error', first['msg'])}.")
     if not path:
         hint = "Send it with Content-Type: application/json."
         return RequestError("The body must be a JSON object.", hint=hint)
     if kind == "extra_forbidden":
-        near = difflib.get_close_matches(path, _KNOWN, n=1)
+        near = difflib.get_close_matches(path, known, n=1)
         hint = f"Did you mean {near[0]!r}?" if near else "Leave it out."
         return UnsupportedParameter(f"The parameter {path!r} is not supported.", hint=hint, param=path)
     if kind == "missing":
@@ -52,23 +68,21 @@ def from_validation(error: RequestValidationError) -> RequestError:
         return UnsupportedParameter(
             f"This value of {path!r} is not supported.", hint="Leave it out.", param=path
         )
-    return RequestError(f"The parameter {path!r} is wrong: {first['msg']}.", param=path)
+    return RequestError(
+        f"The parameter {path!r} is wrong: {first['msg'].removeprefix('Value error, ')}.", param=path
+    )
 
 
 # Known parameters of OpenAI's API of which only the values that change nothing are taken.
 _LIMITED = frozenset(
     (
         "echo",
-        "logit_bias",
         "logprobs",
         "modalities.0",
-        "response_format.type",
         "service_tier",
         "store",
         "stream_options.include_obfuscation",
         "suffix",
-        "tool_choice",
-        "tools",
         "top_logprobs",
     )
 )
@@ -79,14 +93,25 @@ def _importance(problem: dict[str, Any]) -> tuple[bool, int]:
     return problem["type"] != "extra_forbidden", -len(problem["loc"])
 
 
-def _path(location: tuple[int | str, ...]) -> str:
-    """``("body", "stop", "list[str]", 0)`` -> ``stop.0``: without the names of union members."""
-    parts = [str(part) for part in location if part != "body"]
-    named = [part for part in parts[1:] if part.isidentifier() or part.isdigit()]
-    return ".".join([*parts[:1], *(part for part in named if part not in _UNION_MEMBERS)])
-
-
-_UNION_MEMBERS = frozenset(("str", "int", "StreamOptions", "TextFormat", "constrained"))
+def _path(location: tuple[int | str, ...], body: object, kind: str) -> str:
+    """``("body", "stop", "list[str]", 0)`` -> ``stop.0``: only what leads through ``body``, so without the names of
+    union members. What is missing is not there, but has its name."""
+    steps = location[1:] if location[:1] in (("body",), ("query",), ("path",)) else location
+    if not isinstance(body, dict):
+        return ".".join(map(str, steps))
+    parts = []
+    value: Any = body
+    for place, step in enumerate(steps):
+        if isinstance(value, dict):
+            there = step in value
+        else:
+            there = isinstance(value, list) and isinstance(step, int) and step < len(value)
+        if there:
+            value = value[step]
+        elif kind != "missing" or place < len(steps) - 1:
+            continue
+        parts.append(str(step))
+    return ".".join(parts)
 
 
 def from_http(error: HTTPException) -> JSONResponse:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from openllm.api.exchange import Exchange
 from openllm.engines.base import FinishReason
 from openllm.fleet.state import State
 
@@ -74,6 +75,12 @@ class Metrics:
     def restarted(self) -> None:
         self.restarts += 1
 
+    def responded(self, exchange: Exchange) -> None:
+        """Count a request that is over."""
+        self.responses[exchange.route, exchange.status] += 1
+        assert exchange.ended is not None
+        self.request_seconds.observe(exchange.ended - exchange.began)
+
     def text(self, keeper: Keeper) -> bytes:
         """The whole page."""
         from prometheus_client import CollectorRegistry, generate_latest
@@ -130,6 +137,8 @@ class _Page:
         keeper = self._keeper
         waiting, running = keeper.desk.counts()
         yield GaugeMetricFamily("openllm_sequences_waiting", "Sequences without a token yet.", waiting)
+        queued = keeper.desk.queued() + keeper.desk.queued(background=True)
+        yield GaugeMetricFamily("openllm_sequences_queued", "Sequences the engine has not got yet.", queued)
         yield GaugeMetricFamily("openllm_sequences_running", "Sequences with a token.", running)
         yield GaugeMetricFamily("openllm_ready", "1 if the engine answers.", float(keeper.ready))
         states = GaugeMetricFamily("openllm_engine_state", "1 for the state it is in.", labels=["state"])

@@ -5,18 +5,23 @@ from __future__ import annotations
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
+from openllm.api.documented import Life, Readiness
 from openllm.api.served import Served
 
 router = APIRouter(tags=["Probes"])
 _PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 
-@router.get("/livez", summary="Does the front run?")
+@router.get("/livez", summary="Does the front run?", response_model=Life)
 async def livez() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/readyz", summary="Does the engine answer? 503 while it is loading, ended or wedged")
+@router.get(
+    "/readyz",
+    summary="Does the engine answer? 503 while it is loading, ended or wedged",
+    responses={200: {"model": Readiness}, 503: {"model": Readiness}},
+)
 async def readyz(service: Served) -> JSONResponse:
     keeper = service.keeper
     ready = keeper.ready and not service.draining
@@ -27,6 +32,11 @@ async def readyz(service: Served) -> JSONResponse:
     return JSONResponse(body, status_code=200 if ready else 503)
 
 
-@router.get("/metrics", summary="Prometheus metrics")
+@router.get(
+    "/metrics",
+    summary="Prometheus metrics",
+    response_class=Response,
+    responses={200: {"content": {_PROMETHEUS_TEXT: {"schema": {"type": "string"}}}}},
+)
 async def metrics(service: Served) -> Response:
     return Response(service.metrics.text(service.keeper), media_type=_PROMETHEUS_TEXT)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+import msgspec
 
+from openllm.api.answer import Choice
+from openllm.api.chat_prompter import ChatPrompt, ChatPrompter
+from openllm.api.parameters import ChatRequest
 from openllm.chat.detokenizer import Detokenizer
-from openllm.chat.messages import template_messages
-from openllm.chat.template import ChatTemplate
-from openllm.chat.template_traits import template_traits
+from openllm.chat.markup_detokenizer import MarkupDetokenizer, unmarked_specials
 from openllm.chat.tokenizer import ChatTokenizer
+from openllm.engines.base import Sampling
 from openllm.errors import ContextLengthExceeded, RequestError, UnsupportedParameter
 from openllm.weights.manifest import ChatFormat
+
+_SURELY_LONG = 8  # characters a token: hardly any text has more
+_PIECE = 16_384  # characters
+_EXTRA_TOKENS = 16
 
 
 class Prompter:
@@ -20,29 +26,20 @@ class Prompter:
     """
 
     def __init__(self, tokenizer: ChatTokenizer, chat: ChatFormat, context: int) -> None:
-        source = tokenizer.chat_template if chat.template == "tokenizer" else chat.template
         self.context = context
         self.end_ids = tokenizer.stop_ids
         self.tokenizer = tokenizer
-        self._template = None
-        if source is not None:
-            self._template = ChatTemplate(source, tokenizer.special_tokens)
-            self._traits = template_traits(source)
+        self._chat = ChatPrompter(tokenizer, chat)
+        self._unmarked = unmarked_specials(tokenizer, self._chat.format.marks)
 
-    def chat_prompt(self, messages: list[dict[str, Any]]) -> list[int]:
+    def chat_prompt(self, request: ChatRequest) -> ChatPrompt:
         """Render a conversation and tokenize it. Raises ``RequestError``."""
-        if self._template is None:
-            raise RequestError(
-                "This model has no chat template.", hint="Use /v1/completions.", param="messages"
-            )
-        text = self._template.render(template_messages(messages, self._traits))
-        # The template writes the special tokens itself.
-        return self.tokenizer.encode(text, add_special_tokens=False)
+        return self._chat.prompt(request)
 
     def text_prompt(self, prompt: str | list[int]) -> list[int]:
         """Tokenize a bare prompt; token ids are taken as they are. Raises ``RequestError``."""
         if isinstance(prompt, str):
-            ids = self.tokenizer.encode(prompt, add_special_tokens=True)
+            ids = self._encode(prompt, special=True)
         else:
             ids = prompt
             if max(ids) >= self.tokenizer.vocabulary:
@@ -51,6 +48,31 @@ class Prompter:
         if not ids:
             raise RequestError("The prompt is empty.", hint="Send at least one token.", param="prompt")
         return ids
+
+    def _encode(self, text: str, *, special: bool) -> list[int]:
+        try:
+            if len(text) > _SURELY_LONG * self.context:
+                self._check_length(text)
+            return self.tokenizer.encode(text, add_special_tokens=special)
+        except TypeError as error:
+            # JSON can say half of a UTF-16 pair, which is no character: the tokenizer does not call that text.
+            raise RequestError(
+                "The text holds half of a surrogate pair.", hint="Send whole characters.", param="prompt"
+            ) from error
+
+    def _check_length(self, text: str) -> None:
+        """Refuse a text that is far too long, before time is spent on all of it. Cut anywhere, its pieces have a few
+        tokens more than the whole."""
+        tokens = -_EXTRA_TOKENS
+        for start in range(0, len(text), _PIECE):
+            piece = self.tokenizer.encode(text[start : start + _PIECE], add_special_tokens=False)
+            tokens += len(piece) - _EXTRA_TOKENS
+            if tokens > self.context:
+                raise ContextLengthExceeded(
+                    f"The prompt has more than {tokens} tokens; the context is {self.context} tokens, answer included.",
+                    hint="Shorten the prompt.",
+                    param="messages",
+                )
 
     def answer_tokens(self, prompt: list[int], asked: int | None) -> int:
         """The longest answer in tokens. Raises ``ContextLengthExceeded`` if prompt and answer do not fit."""
@@ -78,3 +100,14 @@ class Prompter:
     def detokenizer(self, prompt: list[int], stop: tuple[str, ...]) -> Detokenizer:
         """For the answer to ``prompt``."""
         return Detokenizer(self.tokenizer, prompt, stop)
+
+    def chat_choice(self, prompt: ChatPrompt, sampling: Sampling, stop: tuple[str, ...]) -> Choice:
+        """An answer to a conversation. Special tokens that are marks of the model's format stay in a text that is
+        parsed, for the parser to see."""
+        parser = prompt.parser()
+        if prompt.guide is not None:
+            sampling = msgspec.structs.replace(sampling, guide=prompt.guide)
+        elif parser is not None and self._unmarked is not None:
+            marked = MarkupDetokenizer(self.tokenizer, prompt.ids, stop, self._unmarked)
+            return Choice(prompt.ids, sampling, marked, parser)
+        return Choice(prompt.ids, sampling, self.detokenizer(prompt.ids, stop), parser)

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Protocol
 
-from openllm.api.answer import ChoiceEvent
-from openllm.api.chunks import ChunkWriter
+from openllm.api.answer import ChoiceEvent, Reader
 from openllm.api.event_stream import EventStream
-from openllm.chat.events import Finished, TextDelta
+from openllm.api.whole_calls import WholeCalls
+from openllm.chat.events import Finished, ReasoningDelta, TextDelta, ToolCallDelta
 from openllm.errors import OpenLLMError
 
 
-class _Waiting:
+class Writer(Protocol):
+    """Makes the bytes of a stream out of events."""
+
+    def write(self, events: list[ChoiceEvent]) -> bytes:
+        """What the client gets for a batch of events."""
+
+
+class Reading(Reader, Protocol):
+    """A reader that can be waited for."""
+
+    async def complete(self) -> None:
+        """Wait for the end. Raises the error that it ended with."""
+
+
+class EndWaiter:
     """The end of an answer, as something to wait for."""
 
     def __init__(self) -> None:
@@ -30,10 +45,10 @@ class _Waiting:
         await self._done
 
 
-class StreamReader(_Waiting):
+class StreamReader(EndWaiter):
     """Writes each event to a stream as it comes."""
 
-    def __init__(self, stream: EventStream, writer: ChunkWriter) -> None:
+    def __init__(self, stream: EventStream, writer: Writer) -> None:
         super().__init__()
         self._write = stream.write
         self._chunks = writer.write
@@ -42,22 +57,32 @@ class StreamReader(_Waiting):
         self._write(self._chunks(events))
 
 
-class WholeReader(_Waiting):
-    """Keeps the text and the end of each of ``count`` choices."""
+class WholeReader(EndWaiter):
+    """Keeps the text, the reasoning, the calls and the end of each of ``count`` choices."""
 
     def __init__(self, count: int) -> None:
         super().__init__()
         self._texts: list[list[str]] = [[] for _ in range(count)]
+        self._reasoning: list[list[str]] = [[] for _ in range(count)]
+        self.calls = [WholeCalls() for _ in range(count)]
         self.reasons: list[str | None] = [None] * count
 
-    @property
-    def texts(self) -> list[str]:
-        return ["".join(parts) for parts in self._texts]
+    def text(self, index: int) -> str:
+        """Of the choice ``index``."""
+        return "".join(self._texts[index])
+
+    def reasoning(self, index: int) -> str:
+        """Of the choice ``index``."""
+        return "".join(self._reasoning[index])
 
     def read(self, events: list[ChoiceEvent]) -> None:
         for index, happened in events:
             match happened:
                 case TextDelta(text):
                     self._texts[index].append(text)
+                case ReasoningDelta(text):
+                    self._reasoning[index].append(text)
+                case ToolCallDelta():
+                    self.calls[index].add(happened)
                 case Finished(reason):
                     self.reasons[index] = reason

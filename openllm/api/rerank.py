@@ -11,20 +11,22 @@ from array import array
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import Response
+from fastapi.responses import JSONResponse, Response
 from pydantic import AliasChoices, Field
 
-from openllm.api.disconnect import ClientGoneError, while_connected
-from openllm.api.embeddings import CLIENT_CLOSED_REQUEST, MOST_TEXTS, Truncation, json_response, prepare
+from openllm.api.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, while_connected
+from openllm.api.documented import Ranking, ScoreList
+from openllm.api.embeddings import MOST_TEXTS, Truncation, json_response, prepare
 from openllm.api.parameters import Body
 from openllm.api.served import Served
 from openllm.api.service import Service
+from openllm.api.strict_json import StrictJsonRoute
 from openllm.api.text_encoder import Pair, Text, TextEncoder
 from openllm.api.vectors import encode
 from openllm.engines.encoding import ENCODER_TASKS
 from openllm.errors import RequestError
 
-router = APIRouter()
+router = APIRouter(route_class=StrictJsonRoute)
 _QUERY_PROMPT, _DOCUMENT_PROMPTS = "query", ("document", "passage")
 
 
@@ -82,7 +84,13 @@ class ScoreRequest(Body):
 
 @router.post("/rerank", include_in_schema=False)
 @router.post("/v2/rerank", include_in_schema=False)
-@router.post("/v1/rerank", tags=["Scores"], summary="Order documents by what they say of a query")
+@router.post(
+    "/v1/rerank",
+    tags=["Scores"],
+    summary="Order documents by what they say of a query",
+    response_class=JSONResponse,
+    responses={200: {"model": Ranking}},
+)
 async def rerank(body: RerankRequest, request: Request, service: Served) -> Response:
     texts = body.texts()
     service.check_encodes(body.model, ENCODER_TASKS, len(texts) + 1)
@@ -103,7 +111,13 @@ async def rerank(body: RerankRequest, request: Request, service: Served) -> Resp
 
 
 @router.post("/score", include_in_schema=False)
-@router.post("/v1/score", tags=["Scores"], summary="How well texts go together")
+@router.post(
+    "/v1/score",
+    tags=["Scores"],
+    summary="How well texts go together",
+    response_class=JSONResponse,
+    responses={200: {"model": ScoreList}},
+)
 async def score(body: ScoreRequest, request: Request, service: Served) -> Response:
     pairs = body.pairs()
     service.check_encodes(body.model, ENCODER_TASKS, len(pairs) + 1)

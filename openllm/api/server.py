@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import resource
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
-import msgspec
 import uvicorn
 import uvloop
 
+from openllm.api.access_log import AccessLog
+from openllm.api.adapter_loader import AdapterLoader
 from openllm.api.app import create_app
+from openllm.api.archive import Archive, ArchiveOptions
+from openllm.api.http_protocol import HttpProtocol
+from openllm.api.images import Fetcher, Images
 from openllm.api.metrics import Metrics
+from openllm.api.options import FrontOptions
 from openllm.api.prompter import Prompter
+from openllm.api.recorder import Observe
 from openllm.api.service import Service
 from openllm.api.text_encoder import TextEncoder
 from openllm.chat.tokenizer import load_tokenizer
 from openllm.engines.encoding import ENCODER_TASKS
+from openllm.fleet.adapters import Served
 from openllm.fleet.keeper import Keeper
 from openllm.fleet.port import BACKLOG
 from openllm.fleet.spawn import Spawned
@@ -28,21 +37,14 @@ from openllm.formats.sentence_model import read_sentence_model
 from openllm.plan import Plan
 from openllm.weights.manifest import Weights
 
+if TYPE_CHECKING:
+    from openllm.api.tracing import Tracer
+
 # Behind the keep-alive of the usual load balancers (60 s), so that it is they who close.
 _KEEP_ALIVE_SECONDS = 75
-# A text to be encoded is done with in far less time than an answer is generated.
-_TEXTS_A_SEQUENCE = 8
+_OPEN_FILES = 65_536
 # Hardly any of what a request leaves behind is cyclic; Python's 700 would collect several times a request.
 _COLLECT_AFTER = (20_000, 50, 100)
-
-
-class FrontOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How the front serves. Times in seconds."""
-
-    names: tuple[str, ...]
-    most_open: int
-    drain_seconds: float
-    stall_seconds: float
 
 
 def serve(
@@ -50,49 +52,94 @@ def serve(
     supply: Supply,
     options: FrontOptions,
     *,
+    kept: ArchiveOptions,
     early: Spawned | None,
     tell: Callable[[str], None],
 ) -> None:
     """Serve on ``sock`` until a signal says stop; blocks. SIGTERM or SIGINT drains, a second one stops at once.
 
-    ``early`` is a runner that was spawned already. Raises what made the first start of the engine impossible.
+    ``kept`` says where files and batches are, ``early`` is a runner that was spawned already. Raises what made the
+    first start of the engine impossible.
     """
+    _allow_connections()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(sock, supply, options, early, tell))
+        runner.run(_serve(sock, supply, options, kept, early, tell))
+
+
+def _allow_connections() -> None:
+    """Let this process have more open files, if its hard limit allows it: each connection is one."""
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if most == resource.RLIM_INFINITY else min(_OPEN_FILES, most)
+    if now != resource.RLIM_INFINITY and now < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 async def _serve(
     sock: socket.socket,
     supply: Supply,
     options: FrontOptions,
+    kept: ArchiveOptions,
     early: Spawned | None,
     tell: Callable[[str], None],
 ) -> None:
     plan = supply.plan
     metrics = Metrics()
-    keeper = Keeper(supply, metrics, early=early, stall_seconds=options.stall_seconds, tell=tell)
-    most_open = options.most_open * (_TEXTS_A_SEQUENCE if plan.manifest.task in ENCODER_TASKS else 1)
+    keeper = Keeper(
+        supply,
+        metrics,
+        early=early,
+        stall_seconds=options.stall_seconds,
+        tell=tell,
+        adapters=[Served(each.name, each.reference) for each in plan.adapters],
+    )
     service = Service(
         options.names,
         keeper,
         metrics,
         context=plan.context,
-        most_open=most_open,
+        queue=options.queue,
         task=plan.manifest.task,
     )
+    service.images = Images(plan.sees, _image_fetcher(options.image_hosts))
+    if plan.adapter_loading:
+        service.adapter_loader = AdapterLoader(keeper, supply, options.names)
+    observers = [metrics.responded]
+    if options.access_log != "off":
+        observers.append(AccessLog(options.access_log, tell).responded)
+    tracer = None if options.otel_endpoint is None else _tracer(options.otel_endpoint, options.names[0])
+    if tracer is not None:
+        observers.append(tracer.responded)
     supply.on_weights = _PrompterLoader(service, plan, supply.cache)
-    server = _Server(service, options, tell)
+    archive = Archive(kept)
+    server = _Server(service, archive, options, observers, tell)
     keeper.start()
-    pulse = asyncio.create_task(service.pulse())
+    tasks = [asyncio.create_task(service.pulse()), asyncio.create_task(archive.open(service, tell))]
     # A model that can never be served ends the server; the held requests have had their error by then.
     keeper.fatal.add_done_callback(lambda _: server.end())
     try:
         await server.serve(sockets=[sock])
     finally:
-        pulse.cancel()
+        for task in tasks:
+            task.cancel()
         await keeper.stop(at_once=server.force_exit)
+        if tracer is not None:
+            await asyncio.to_thread(tracer.close)
     if keeper.fatal.done():
         raise keeper.fatal.result()
+
+
+def _image_fetcher(hosts: tuple[str, ...]) -> Fetcher | None:
+    if not hosts:
+        return None
+    from openllm.api.image_fetcher import ImageFetcher  # brings an HTTP client that few need
+
+    return ImageFetcher(hosts)
+
+
+def _tracer(endpoint: str, model: str) -> Tracer:
+    from openllm.api.tracing import Tracer
+
+    return Tracer.to(endpoint, model)
 
 
 class _PrompterLoader:
@@ -122,11 +169,19 @@ class _PrompterLoader:
 class _Server(uvicorn.Server):
     """uvicorn, with our signals and our words."""
 
-    def __init__(self, service: Service, options: FrontOptions, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        service: Service,
+        archive: Archive,
+        options: FrontOptions,
+        observers: Iterable[Observe],
+        tell: Callable[[str], None],
+    ) -> None:
+        tls = options.tls
         config = uvicorn.Config(
-            create_app(service),
+            create_app(service, archive, options, observers),
             loop="none",
-            http="httptools",
+            http=HttpProtocol,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -134,12 +189,16 @@ class _Server(uvicorn.Server):
             access_log=False,
             server_header=False,
             backlog=BACKLOG,
+            ssl_certfile=None if tls is None else tls.certfile,
+            ssl_keyfile=None if tls is None else tls.keyfile,
+            ssl_keyfile_password=None if tls is None else tls.password,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
             # The drain ends the answers with an error event first; this is for what even then does not end.
             timeout_graceful_shutdown=int(options.drain_seconds) + 2,
         )
         super().__init__(config)
         self._service = service
+        self._archive = archive
         self._drain_seconds = options.drain_seconds
         self._tell = tell
 
@@ -154,6 +213,7 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         service = self._service
         service.draining = True
+        await self._archive.close()  # first: its answers are made again, what clients wait for is not
         open_sequences = len(service.keeper.desk)
         if open_sequences and not self.force_exit:
             self._tell(

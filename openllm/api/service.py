@@ -8,8 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from openllm.api.adapter_loader import AdapterLoader
 from openllm.api.answer import Answer, Choice, Reader
-from openllm.api.event_stream import EventStream, comment
+from openllm.api.caller import CALLER
+from openllm.api.chat_prompter import ChatPrompt
+from openllm.api.event_stream import EventStream
+from openllm.api.exchange import EXCHANGE
+from openllm.api.images import Images
 from openllm.api.metrics import Metrics
 from openllm.api.parameters import ChatRequest, CompletionRequest, Parameters
 from openllm.api.prompter import Prompter
@@ -25,9 +30,10 @@ _ROUTES = {"embedding": "/v1/embeddings, /v1/rerank or /v1/score", "rerank": "/v
 
 
 class Service:
-    """``names`` are what the ``model`` field may say, the first one is shown; ``context`` is in tokens;
-    ``most_open`` bounds the sequences or texts that are held, queued and running together. ``task`` is the
-    model's; ``encoder`` is set before the prompter for one that encodes."""
+    """``names`` are what the ``model`` field may say for the model itself, the first one is shown; ``context`` is in
+    tokens; ``queue`` bounds the sequences or texts that wait for the engine. ``task`` is the model's; ``encoder`` is
+    set before the prompter for one that encodes. ``adapter_loader`` is None unless clients may load LoRA adapters;
+    ``images`` brings those of conversations."""
 
     def __init__(
         self,
@@ -36,7 +42,7 @@ class Service:
         metrics: Metrics,
         *,
         context: int,
-        most_open: int,
+        queue: int,
         task: str = "chat",
     ) -> None:
         self.names = names
@@ -47,8 +53,11 @@ class Service:
         self.metrics = metrics
         self.created = int(time.time())
         self.draining = False
+        self.adapter_loader: AdapterLoader | None = None
+        self.images = Images(False, None)
         self.prompter: asyncio.Future[Prompter] = asyncio.get_running_loop().create_future()
-        self._most_open = most_open
+        self._queue = queue
+        self._held = 0  # requests that wait for the prompter
         self._streams: set[EventStream] = set()
 
     async def pulse(self) -> None:
@@ -57,7 +66,7 @@ class Service:
             await asyncio.sleep(KEEP_ALIVE_SECONDS)
             for stream in self._streams:
                 if stream.quiet:
-                    stream.write(comment(self.keeper.doing))
+                    stream.write(stream.alive(self.keeper.doing))
                 stream.quiet = True
 
     @contextmanager
@@ -109,12 +118,18 @@ class Service:
         refusal = self.keeper.refusal()
         if refusal is not None:
             raise refusal
-        if len(self.keeper.desk) + sequences > self._most_open:
-            raise Overloaded(f"The queue is full ({self._most_open} sequences).", hint="Try again later.")
+        desk = self.keeper.desk
+        waiting = desk.queued(background=CALLER.get().background) + self._held
+        if waiting + sequences > self._queue + desk.free():
+            raise Overloaded(
+                f"The queue is full ({waiting} sequences wait).",
+                hint="Try again later.",
+                retry_after=desk.retry_after(),
+            )
 
     def check_name(self, name: str) -> None:
         """Raise ``ModelNotServed`` for a name that is not one of the model's."""
-        if name not in self.names:
+        if name not in self.names and name not in self.keeper.adapters:
             raise ModelNotServed(
                 f"The model {name!r} is not served here.", hint=f"Use {self.names[0]!r}.", param="model"
             )
@@ -124,14 +139,22 @@ class Service:
         if self.prompter.done():
             return
         waits: list[asyncio.Future[Any]] = [self.prompter, self.keeper.fatal]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        self._held += 1
+        try:
+            exchange = EXCHANGE.get()
+            left = None if exchange is None else exchange.left()
+            done, _ = await asyncio.wait(waits, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._held -= 1
+        if not done and exchange is not None:
+            raise exchange.late()
         if self.keeper.fatal.done():
             raise self.keeper.fatal.result()
 
     def chat(self, request: ChatRequest, reader: Reader) -> Answer:
         """Submit a conversation. Needs the prompter. Raises ``RequestError``."""
-        prompt = self.prompter.result().chat_prompt(request.messages)
-        return self._submit(request, [prompt], request.answer_tokens(), reader)
+        prompt = self.prompter.result().chat_prompt(request)
+        return self._submit(request, [prompt.ids], request.answer_tokens(), reader, prompt, request.images)
 
     def complete(self, request: CompletionRequest, reader: Reader) -> Answer:
         """Submit bare prompts: the choices of the first, then of the second. Raises ``RequestError``."""
@@ -139,8 +162,18 @@ class Service:
         prompts = [prompter.text_prompt(prompt) for prompt in request.prompts()]
         return self._submit(request, prompts, request.answer_tokens(), reader)
 
+    def prompt_tokens(self, request: ChatRequest) -> int:
+        """How long the prompt of a conversation is. Needs the prompter. Raises ``RequestError``."""
+        return len(self.prompter.result().chat_prompt(request).ids)
+
     def _submit(
-        self, request: Parameters, prompts: list[list[int]], asked: int | None, reader: Reader
+        self,
+        request: Parameters,
+        prompts: list[list[int]],
+        asked: int | None,
+        reader: Reader,
+        chat: ChatPrompt | None = None,
+        images: tuple[bytes, ...] = (),
     ) -> Answer:
         prompter = self.prompter.result()
         prompter.check_ids(request.stop_token_ids)
@@ -150,7 +183,13 @@ class Service:
             longest = prompter.answer_tokens(prompt, asked)
             for choice in range(request.n or 1):
                 sampling = request.sampling(longest, prompter.end_ids, choice)
-                choices.append(Choice(prompt, sampling, prompter.detokenizer(prompt, stops)))
+                if chat is None:
+                    choices.append(Choice(prompt, sampling, prompter.detokenizer(prompt, stops)))
+                else:
+                    choices.append(prompter.chat_choice(chat, sampling, stops))
         prompt_tokens = sum(map(len, prompts))
         self.metrics.prompt_tokens += prompt_tokens
-        return Answer(self.keeper.desk, choices, prompt_tokens, reader)
+        # Asked again: what had to wait for the weights may find its adapter unloaded.
+        self.check_name(request.model)
+        adapter = "" if request.model in self.names else request.model
+        return Answer(self.keeper.desk, choices, prompt_tokens, reader, adapter=adapter, images=images)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from openllm import errors
+from openllm.api.exchange import submit_encodings
 from openllm.api.text_encoder import Text
 from openllm.engines.encoding import Vector
 from openllm.errors import OpenLLMError, RunnerDied
@@ -12,13 +13,16 @@ from openllm.fleet.desk import Desk
 
 
 class VectorAnswer:
-    """Submits ``texts`` together. ``abandon`` must be called when nobody waits on; it is harmless after the end."""
+    """Submits ``texts`` together. ``abandon`` must be called when nobody waits on; it is harmless after the end.
+
+    Raises ``RateLimited``.
+    """
 
     def __init__(self, desk: Desk, texts: list[Text]) -> None:
         self._desk = desk
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._values = [b""] * len(texts)
-        self._submission = desk.submit_encodings(texts, self._take)
+        self._submission = submit_encodings(desk, texts, self._take)
         self._places = {id: place for place, id in enumerate(self._submission.ids)}
 
     async def complete(self) -> list[bytes]:
@@ -38,7 +42,7 @@ class VectorAnswer:
         if vector.error:
             self.abandon()
             kind: type[OpenLLMError] = getattr(errors, vector.kind, RunnerDied)
-            self._done.set_exception(kind(vector.error))
+            self._done.set_exception(kind(vector.error, param=vector.param or None))
             return
         self._values[place] = vector.values
         if not self._places:
@@ -46,7 +50,10 @@ class VectorAnswer:
 
 
 async def encode(desk: Desk, texts: list[Text]) -> list[bytes]:
-    """Encode ``texts`` and wait; cancelled, it leaves what was not encoded yet."""
+    """Encode ``texts`` and wait; cancelled, it leaves what was not encoded yet.
+
+    Raises ``RateLimited``, or the error of the first text that failed.
+    """
     answer = VectorAnswer(desk, texts)
     try:
         return await answer.complete()

@@ -53,9 +53,10 @@ class ToolCallDelta(msgspec.Struct, frozen=True, gc=False):
 
 
 class Finished(msgspec.Struct, frozen=True, gc=False):
-    """The answer's end, the last event of it."""
+    """The answer's end, the last event of it. ``stopped`` is the stop string that was met."""
 
     reason: StopReason
+    stopped: str | None = None
 
 
 Event = TextDelta | ReasoningDelta | ToolCallDelta | Finished

@@ -72,10 +72,22 @@ def _content(message: Mapping[str, Any], role: str, where: str, traits: Template
         return content if traits.text else [{"type": "text", "text": content}]
     if not isinstance(content, list):
         raise _wrong(where, "must be a text or a list of parts")
+    if traits.images and role == "user" and any(map(_is_image, content)):
+        # The image itself goes to the engine; the template only writes the mark of its place.
+        return [
+            {"type": "image"}
+            if _is_image(part)
+            else {"type": "text", "text": _part(part, f"{where}[{index}]")}
+            for index, part in enumerate(content)
+        ]
     texts = [_part(part, f"{where}[{index}]") for index, part in enumerate(content)]
     if traits.parts and (len(texts) > 1 or not traits.text):
         return [{"type": "text", "text": text} for text in texts]
     return "\n".join(texts)
+
+
+def _is_image(part: object) -> bool:
+    return isinstance(part, Mapping) and part.get("type") == "image_url"
 
 
 def _part(part: object, where: str) -> str:

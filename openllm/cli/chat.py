@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from openllm.cli.say import note, say_failure
-from openllm.cli.settings import api_key, wants_color
+from openllm.cli.settings import HOME, api_key, wants_color
 from openllm.errors import OpenLLMError, UsageError
 
 if TYPE_CHECKING:
     from openllm.cli.chat_client import ChatClient, Piece
 
-_HOME = "http://127.0.0.1:3000"
 _HELP = "/clear forgets the conversation, /exit or ctrl-D ends, ctrl-C stops an answer"
 _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 
@@ -26,7 +25,7 @@ def chat(
         str | None,
         typer.Argument(
             metavar="[MODEL_OR_URL]",
-            help=f"A served model's name, or a server's address ({_HOME} unless given).",
+            help=f"A served model's name, or a server's address ({HOME} unless given).",
             show_default=False,
         ),
     ] = None,
@@ -82,7 +81,7 @@ class Conversation:
 def _split(target: str | None, url: str | None) -> tuple[str, str | None]:
     """The server's address and the model's name, if one was given."""
     if target is None or "://" not in target:
-        return url or _HOME, target
+        return url or HOME, target
     if url is not None:
         raise UsageError("Two addresses were given.", hint="Give a model's name beside --url.", param="url")
     return target, None

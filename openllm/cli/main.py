@@ -24,6 +24,8 @@ _COMMANDS = {
     "models": "openllm.cli.models",
     "pull": "openllm.cli.pull",
     "chat": "openllm.cli.chat",
+    "batch": "openllm.cli.batch",
+    "keys": "openllm.cli.keys",
 }
 _INTERRUPTED = 130
 

@@ -64,16 +64,34 @@ class PlanOptions(NamedTuple):
         float | None, typer.Option(help="Most of a device's memory to take, e.g. 0.9.")
     ] = None
     device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None
+    adapters: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--adapter",
+            metavar="NAME=PATH",
+            help="A LoRA adapter: a folder, or org/name of the hub; repeatable.",
+        ),
+    ] = None
+    allow_adapter_loading: Annotated[
+        bool,
+        typer.Option(
+            "--allow-adapter-loading", help="Let clients load adapters from folders of this machine."
+        ),
+    ] = False
+    max_adapters: Annotated[int | None, typer.Option(help="Most LoRA adapters at once.")] = None
+    max_adapter_rank: Annotated[int | None, typer.Option(help="Largest rank of a LoRA adapter.")] = None
     offline: Annotated[bool, typer.Option("--offline", help="Open no connection: use what is here.")] = False
     cache_dir: Annotated[Path | None, typer.Option(help="Folder of fetched weights.")] = None
 
     def overrides(self) -> Overrides:
         """These options as the plan takes them."""
         from openllm.plan import Overrides
+        from openllm.weights.adapter import parse_adapter
 
         chosen = self._asdict()
         del chosen["offline"], chosen["cache_dir"]
-        return Overrides(kv_cache_bytes=chosen.pop("kv_cache"), **chosen)
+        adapters = tuple(parse_adapter(text) for text in chosen.pop("adapters") or ())
+        return Overrides(kv_cache_bytes=chosen.pop("kv_cache"), adapters=adapters, **chosen)
 
     def settings(self) -> Settings:
         """The environment's settings, with --offline and --cache-dir over them."""
@@ -82,28 +100,47 @@ class PlanOptions(NamedTuple):
         return read_settings(cache=self.cache_dir, offline=self.offline)
 
 
-def takes_plan_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command all of ``PlanOptions``: it is called with them as the keyword argument ``options``.
+Command = Callable[..., None]
+
+
+def takes(group: Any, name: str) -> Callable[[Command], Command]:
+    """Give a command all options of ``group``, a NamedTuple as ``PlanOptions``: it is called with one as the keyword
+    argument ``name``.
 
     The command's other parameters must have annotations that its module can evaluate.
     """
+
+    def decorate(command: Command) -> Command:
+        parameters = _parameters(command, group, name)
+
+        def run(*args: Any, **kwargs: Any) -> None:
+            kwargs[name] = group(**{field: kwargs.pop(field) for field in group._fields})
+            command(*args, **kwargs)
+
+        run.__name__, run.__doc__ = command.__name__, command.__doc__
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        return run
+
+    return decorate
+
+
+def _parameters(command: Command, group: Any, name: str) -> list[inspect.Parameter]:
+    """The command's own parameters but ``name``, then the group's."""
     own = inspect.signature(command).parameters
     hints = get_type_hints(command, include_extras=True)
-    shared = get_type_hints(PlanOptions, include_extras=True)
+    shared = get_type_hints(group, include_extras=True)
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters = [
-        parameter.replace(annotation=hints[name]) for name, parameter in own.items() if name != "options"
+        parameter.replace(annotation=hints[own_name])
+        for own_name, parameter in own.items()
+        if own_name != name
     ]
     parameters += [
-        inspect.Parameter(name, keyword, default=PlanOptions._field_defaults[name], annotation=shared[name])
-        for name in PlanOptions._fields
+        inspect.Parameter(field, keyword, default=group._field_defaults[field], annotation=shared[field])
+        for field in group._fields
     ]
+    return parameters
 
-    def run(*args: Any, **kwargs: Any) -> None:
-        options = PlanOptions(**{name: kwargs.pop(name) for name in PlanOptions._fields})
-        command(*args, options=options, **kwargs)
 
-    run.__name__, run.__doc__ = command.__name__, command.__doc__
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    return run
+takes_plan_options = takes(PlanOptions, "options")

@@ -8,7 +8,8 @@ from openllm.cli.options import Json, ModelName, PlanOptions, takes_plan_options
 
 if TYPE_CHECKING:
     from openllm.cli.settings import Settings
-    from openllm.weights.manifest import Manifest
+    from openllm.weights.adapter import Adapter
+    from openllm.weights.manifest import Manifest, Weights
 
 
 @takes_plan_options
@@ -19,15 +20,21 @@ def pull(model: ModelName, json: Json = False, *, options: PlanOptions) -> None:
     from openllm.weights.store import Store
 
     settings = options.settings()
-    manifest = _chosen(model, options, settings)
-    weights = fetch(
-        manifest,
-        Store(settings.cache),
-        reporter=reporter_for(),
-        offline=settings.offline,
-        hub=settings.hub,
-        fresh=True,
-    )
+
+    def fetched(manifest: Manifest) -> Weights:
+        return fetch(
+            manifest,
+            Store(settings.cache),
+            reporter=reporter_for(),
+            offline=settings.offline,
+            hub=settings.hub,
+            fresh=True,
+        )
+
+    manifest, adapters = _chosen(model, options, settings)
+    weights = fetched(manifest)
+    for adapter in adapters:
+        fetched(adapter.manifest())
     if json:
         import msgspec
 
@@ -37,14 +44,15 @@ def pull(model: ModelName, json: Json = False, *, options: PlanOptions) -> None:
         print(weights.path)
 
 
-def _chosen(model: str, options: PlanOptions, settings: Settings) -> Manifest:
-    """What ``start`` would run here. A variant asked for by name alone is taken as it is: it may be for
-    another machine."""
+def _chosen(model: str, options: PlanOptions, settings: Settings) -> tuple[Manifest, tuple[Adapter, ...]]:
+    """What ``start`` would run here, and its LoRA adapters. A variant asked for by name alone is taken as it
+    is: it may be for another machine."""
     from openllm.cli.resolve import find_manifests, resolve
 
     overrides = options.overrides()
     if overrides.variant is not None and overrides == type(overrides)(variant=overrides.variant):
         from openllm.plan import of_variant
 
-        return of_variant(find_manifests(model, settings, fresh=True), overrides.variant)[0]
-    return resolve(model, overrides, settings, fresh=True).manifest
+        return of_variant(find_manifests(model, settings, fresh=True), overrides.variant)[0], ()
+    plan = resolve(model, overrides, settings, fresh=True)
+    return plan.manifest, plan.adapters

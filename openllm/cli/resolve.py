@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from openllm.cli.settings import Settings
     from openllm.machine import Machine
     from openllm.plan import Overrides, Plan
+    from openllm.weights.adapter import Adapter
     from openllm.weights.manifest import Manifest
 
 
@@ -24,15 +25,18 @@ def resolve(
     Quick for recipes and local files; a hub id without a recipe asks the hub for its headers, unless
     ``settings.offline``; ``fresh`` asks it for a newer commit of what is here.
 
-    Raises what the registry, ``weights.inspect`` and ``make_plan`` raise.
+    Raises what the registry, ``weights.inspect``, ``weights.adapter`` and ``make_plan`` raise.
     """
     from openllm.machine import engines_installed
-    from openllm.plan import make_plan
+    from openllm.plan import check_backend, make_plan
 
+    check_backend(overrides)
     found = find_manifests(model, settings, fresh=fresh)
+    adapters = _adapters(overrides, settings)
     if machine is None:
-        return make_plan(found, this_machine(settings), overrides, installed=engines_installed())
-    return make_plan(found, machine, overrides, installed=EVERYTHING)
+        here = this_machine(settings)
+        return make_plan(found, here, overrides, installed=engines_installed(), adapters=adapters)
+    return make_plan(found, machine, overrides, installed=EVERYTHING, adapters=adapters)
 
 
 # vLLM's two builds exclude each other on one machine, but a plan for another may take either.
@@ -46,6 +50,13 @@ def find_manifests(model: str, settings: Settings, *, fresh: bool = False) -> li
 
     registry = Registry.open(settings.recipes)
     return list(manifests(model, registry, hub=settings.hub, offline=settings.offline, fresh=fresh))
+
+
+def _adapters(overrides: Overrides, settings: Settings) -> list[Adapter]:
+    """What the files of each LoRA adapter tell."""
+    from openllm.weights.adapter import inspect_adapter
+
+    return [inspect_adapter(ref, hub=settings.hub, offline=settings.offline) for ref in overrides.adapters]
 
 
 def this_machine(settings: Settings) -> Machine:

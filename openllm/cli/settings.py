@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from openllm.weights.settings import HubSettings
 
 CACHE, MODELS, DEBUG = "OPENLLM_CACHE", "OPENLLM_MODELS", "OPENLLM_DEBUG"
-API_KEY = "OPENLLM_API_KEY"
+DATA = "OPENLLM_DATA"
+API_KEY, SSL_PASSWORD = "OPENLLM_API_KEY", "OPENLLM_SSL_PASSWORD"
+HOME = "http://127.0.0.1:3000"  # where a server listens unless told otherwise
 _NO = ("", "0", "false", "no", "off")
 
 
@@ -52,10 +54,27 @@ def read_settings(
     )
 
 
+def data_folder(option: Path | None, environ: Mapping[str, str] | None = None) -> Path | None:
+    """The folder of files and batches that a user insists on: the option, else OPENLLM_DATA, else None."""
+    environ = os.environ if environ is None else environ
+    chosen = option or (Path(environ[DATA]) if environ.get(DATA) else None)
+    return None if chosen is None else chosen.expanduser().absolute()
+
+
 def api_key(environ: Mapping[str, str] | None = None) -> str | None:
     """The key to show to a server. Only the environment holds it: a command line can be read by all users."""
     environ = os.environ if environ is None else environ
     return environ.get(API_KEY) or environ.get("OPENAI_API_KEY") or None
+
+
+def server_key(environ: Mapping[str, str] | None = None) -> str | None:
+    """The one key that a server takes besides those of its file. Other services' keys are none of ours."""
+    return (os.environ if environ is None else environ).get(API_KEY) or None
+
+
+def ssl_password(environ: Mapping[str, str] | None = None) -> str | None:
+    """What opens the encrypted key of a certificate."""
+    return (os.environ if environ is None else environ).get(SSL_PASSWORD) or None
 
 
 def wants_color(stream: TextIO, environ: Mapping[str, str] | None = None) -> bool:

@@ -9,23 +9,27 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from openllm.cli.data import DataChoices, takes_data_choices
+from openllm.cli.front import FrontChoices, takes_front_choices
 from openllm.cli.options import ModelName, PlanOptions, takes_plan_options
 from openllm.cli.say import note
-from openllm.errors import PortInUse, UsageError
+from openllm.errors import PortInUse, UnsupportedOption, UsageError
 
 if TYPE_CHECKING:
     import socket
 
+    from openllm.batches.storage import DataFolder
+    from openllm.cli.front import Guard
     from openllm.cli.settings import Settings
+    from openllm.errors import MachineError
     from openllm.fleet.spawn import Spawned
     from openllm.fleet.supply import Supply
     from openllm.plan import Plan
 
-_HELD_PER_RUNNING = 16  # how many sequences may wait for each that can run
-_LEAST_OPEN = 2048
-
 
 @takes_plan_options
+@takes_front_choices
+@takes_data_choices
 def start(
     model: ModelName,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
@@ -33,23 +37,26 @@ def start(
         int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
     ] = 3000,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and do nothing.")] = False,
-    drain_timeout: Annotated[
-        float, typer.Option(min=0, help="Seconds that open answers have to end after SIGTERM.")
-    ] = 30.0,
-    stall_timeout: Annotated[
-        float, typer.Option(min=0.1, help="Seconds without a step after which a busy engine is not ready.")
-    ] = 60.0,
     engine_option: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="An option of the engine's own; repeatable.")
     ] = None,
+    allow_image_urls: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HOST", help="Fetch images of messages from this host, or * for any; repeatable."
+        ),
+    ] = None,
     *,
     options: PlanOptions,
+    front: FrontChoices,
+    data: DataChoices,
 ) -> None:
     """Serve a model behind an OpenAI-compatible API."""
     if dry_run:
         _print_plan(model, options)
         return
     engine_options = _pairs(engine_option or [])
+    guard = front.guard(host)
     sock = _listen(host, port)
     early = _spawn_early(options)
     gc.disable()  # imports leave lasting objects only; the server collects once and goes on as usual
@@ -58,14 +65,25 @@ def start(
 
         settings = options.settings()
         plan = resolve(model, options.overrides(), settings)
+        _check_images(plan, allow_image_urls)
         supply = _supply(plan, settings, engine_options)
-        weights = supply.here()
-        if weights is not None:
-            early.load(supply.config(weights))
+        folder = data.folder()
+        weights, adapters = supply.here(), supply.adapters_here()
+        if weights is not None and adapters is not None:
+            early.load(supply.config(weights, adapters))
     except BaseException:
         early.child.kill()
         raise
-    _serve(sock, model, supply, early, drain_timeout, stall_timeout)
+    _serve(sock, model, supply, early, front, guard, data, folder, tuple(allow_image_urls or ()))
+
+
+def _check_images(plan: Plan, hosts: list[str] | None) -> None:
+    if hosts and not plan.sees:
+        raise UnsupportedOption(
+            f"{plan.name} on {plan.engine} takes text only; --allow-image-urls changes nothing.",
+            hint="Leave it out, or serve a vision model with --backend vllm.",
+            param="allow_image_urls",
+        )
 
 
 def _print_plan(model: str, options: PlanOptions) -> None:
@@ -117,7 +135,8 @@ def _spawn_early(options: PlanOptions) -> Spawned:
     imports the HTTP server. If the plan chooses another, that one is imported when it is told."""
     from openllm.fleet.spawn import spawn
 
-    likely = options.backend or ("vllm" if shutil.which("nvidia-smi") else "openvino")
+    on_vllm = options.adapters or options.allow_adapter_loading or shutil.which("nvidia-smi")
+    likely = options.backend or ("vllm" if on_vllm else "openvino")
     return spawn(likely, threads=options.threads)
 
 
@@ -126,8 +145,11 @@ def _serve(
     model: str,
     supply: Supply,
     early: Spawned,
-    drain_seconds: float,
-    stall_seconds: float,
+    front: FrontChoices,
+    guard: Guard,
+    data: DataChoices,
+    folder: DataFolder | MachineError,
+    image_hosts: tuple[str, ...],
 ) -> None:
     plan = supply.plan
     from openllm.fleet.port import address
@@ -135,13 +157,9 @@ def _serve(
     note(f"{plan.name}: {plan.engine} on {plan.device}, {plan.quantization}, context {plan.context}")
 
     # True from here on: the kernel accepts and queues connections while the server is imported.
-    note(f"listening on {address(sock)}")
-    from openllm.api.server import FrontOptions, serve
+    note(f"listening on {address(sock, 'http' if guard.tls is None else 'https')}")
+    from openllm.api.server import serve
 
-    front = FrontOptions(
-        names=tuple(dict.fromkeys((plan.name, model))),
-        most_open=max(_LEAST_OPEN, _HELD_PER_RUNNING * plan.concurrency),
-        drain_seconds=drain_seconds,
-        stall_seconds=stall_seconds,
-    )
-    serve(sock, supply, front, early=early, tell=note)
+    options = front.options(guard, tuple(dict.fromkeys((plan.name, model))), plan, image_hosts)
+    kept = data.options(folder, plan.concurrency)
+    serve(sock, supply, options, kept=kept, early=early, tell=note)

@@ -5,7 +5,7 @@ One runner loop serves every engine. Text never reaches an engine: the front tok
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -23,11 +23,14 @@ class Guide(msgspec.Struct, frozen=True, array_like=True):
     """What the whole answer must look like.
 
     ``text`` is JSON text of the schema for "json_schema", a regular expression for "regex", a JSON list of texts
-    for "choice", a grammar in EBNF for "grammar", and empty for "json_object".
+    for "choice", a grammar in EBNF for "grammar" (its first rule is ``root``), and empty for "json_object".
+    ``source`` names the request's field that asked for it, for errors. It leads to the end of the answer, so
+    there must be a stop id, and ``min_tokens`` must be 0.
     """
 
     kind: GuideKind
     text: str = ""
+    source: str = "response_format"
 
 
 class Sampling(msgspec.Struct, frozen=True, array_like=True):
@@ -62,23 +65,27 @@ class Sampling(msgspec.Struct, frozen=True, array_like=True):
 class Generation(msgspec.Struct, frozen=True, array_like=True):
     """One sequence to be generated: ``prompt`` are token ids, ``id`` is unique within the runner's life.
 
-    ``adapter`` names a loaded LoRA adapter, "" is the model itself.
+    ``adapter`` names a loaded LoRA adapter, "" is the model itself. ``images`` are files (PNG, JPEG, WebP or GIF, of
+    which the first frame counts) for the marks of images in the prompt, in order; the engine puts in place of a mark
+    as many tokens as it needs, which count against the context.
     """
 
     id: int
     prompt: list[int]
     sampling: Sampling
     adapter: str = ""
+    images: tuple[bytes, ...] = ()
 
 
 class Delta(msgspec.Struct, frozen=True, array_like=True):
     """What one step added to one sequence: new token ids (maybe none), and why it ended, if it did.
 
     The stop id that ended a sequence is not among ``tokens``. ``cached`` counts prompt tokens that were found
-    in the prefix cache, sent with the first delta. ``error`` goes with finish "error", ``kind``
-    is then the class in the error tree, if it is known. ``logprobs`` has an entry a token of ``tokens``, and
-    ``prompt_logprobs``, sent with the first delta, one for each token of the prompt but the first; both only if
-    asked for.
+    in the prefix cache, sent with the first delta. ``error`` goes with finish "error", ``kind`` is then the
+    class in the error tree and ``param`` the request's field, if they are known. ``logprobs`` has an entry a
+    token of ``tokens``, and ``prompt_logprobs``, sent with the first delta, one for each token of the prompt
+    but the first; both only if asked for. ``prompt`` counts the tokens of a prompt with images, theirs included,
+    sent with the first delta; otherwise 0.
     """
 
     id: int
@@ -89,6 +96,19 @@ class Delta(msgspec.Struct, frozen=True, array_like=True):
     kind: str = ""
     logprobs: list[Logprobs] | None = None
     prompt_logprobs: list[Logprobs] | None = None
+    param: str = ""
+    prompt: int = 0
+
+
+MOST_IMAGES = 8
+"""Of one prompt, for a model that sees."""
+
+
+class AdapterFiles(msgspec.Struct, frozen=True, array_like=True):
+    """A LoRA adapter on this machine: the name that requests use, and its folder, laid out as PEFT's."""
+
+    name: str
+    path: str
 
 
 class EncoderSteps(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,8 +124,13 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     ``path`` is a folder or a .gguf file; ``kv_cache_bytes`` the size of the KV cache; ``max_sequences`` the
     widest batch; ``context`` the longest prompt + answer in tokens; ``cache`` a folder for compiled or
-    converted forms; ``options`` are the engine's own, each known to it or refused; ``encoder`` is None for
-    a model that generates.
+    converted forms; ``tokenizer`` a folder with tokenizer.json or a .gguf file, "" if there is none (guides are
+    then refused); ``options`` are the engine's own, each known to it or refused; ``encoder`` is None for a model
+    that generates.
+
+    ``max_adapters`` LoRA adapters of up to ``max_adapter_rank`` can be kept, 0 if none, of which one batch mixes
+    ``adapter_slots``; ``adapters`` are loaded before the engine is ready. ``max_images`` is the most that a prompt may
+    have, 0 for a model that does not see.
     """
 
     engine: str
@@ -118,12 +143,18 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     kv_cache_bytes: int
     threads: int
     cache: str
+    tokenizer: str = ""
     device: str = "cpu"
     kv_cache_dtype: str = "auto"
     tensor_parallel: int = 1
     memory_fraction: float = 0.9
     eager: bool = True
     options: dict[str, str] = msgspec.field(default_factory=dict)
+    max_adapters: int = 0
+    adapter_slots: int = 0
+    max_adapter_rank: int = 0
+    adapters: tuple[AdapterFiles, ...] = ()
+    max_images: int = 0
     encoder: EncoderSteps | None = None
 
 
@@ -134,7 +165,8 @@ class Engine(Protocol):
         """Queue a sequence; the ids of ``request.prompt`` and its answer must fit ``context``.
 
         Raises ``errors.RequestError`` if this engine cannot honour its sampling, if the prompt is empty or
-        holds an id that is not in the vocabulary, ``errors.ContextLengthExceeded`` if it is too long.
+        holds an id that is not in the vocabulary, ``errors.ContextLengthExceeded`` if it is too long. A guide
+        may be compiled after this has returned: what is wrong with it then ends the sequence with an error.
         """
 
     def abort(self, request_id: int) -> None:
@@ -148,3 +180,18 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Give back memory and threads."""
+
+
+@runtime_checkable
+class ServesAdapters(Protocol):
+    """What an engine has besides if ``EngineConfig.max_adapters`` is not 0. Both calls block for some of a second."""
+
+    def load_adapter(self, adapter: AdapterFiles) -> None:
+        """Make ``Generation.adapter`` mean this one; its weights are read now, once.
+
+        Raises ``errors.InvalidAdapter`` if it cannot be applied to the model, if there is room for no more, or if
+        the name is taken; the engine is as before then.
+        """
+
+    def unload_adapter(self, name: str) -> None:
+        """Give its room back. No sequence may use it any more. Raises ``errors.ModelNotServed``."""

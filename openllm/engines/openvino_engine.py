@@ -1,7 +1,8 @@
 """OpenVINO GenAI's continuous batching on an IR folder, or on a .gguf file that is rewritten as one.
 
 Refused: an empty or too long prompt, ids outside the vocabulary, penalties outside -2..2, min_tokens above
-max_tokens. Everything else in ``Sampling`` is honoured. ``Delta.cached`` is 0: GenAI does not tell.
+max_tokens, logit_bias, logprobs, prompt_logprobs, and guides with keywords that would not be enforced. Everything
+else in ``Sampling`` is honoured. ``Delta.cached`` is 0: GenAI does not tell.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +23,14 @@ import openvino as ov
 import openvino_genai as genai
 
 from openllm.engines.base import Delta, EngineConfig, Generation, Sampling
-from openllm.engines.limits import check_ids, check_lengths
+from openllm.engines.limits import check_ids, check_lengths, refuse_adapter, refuse_images
 from openllm.engines.openvino_convert import converted, form_of
+from openllm.engines.openvino_guide import structured_output
+from openllm.engines.openvino_guided import Guided, open_guided
 from openllm.engines.openvino_model import ModelFacts, read_facts
+from openllm.engines.openvino_sampling import check_sampling
 from openllm.engines.openvino_sequence import Sequence
-from openllm.errors import RequestError, RunnerFailed, UnsupportedOption
+from openllm.errors import RunnerFailed, UnsupportedOption
 
 _PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "auto": ""}
 # Property value, bytes of a number, further bytes per token and head (scale and zero point, f32 each).
@@ -37,7 +42,6 @@ _KV_FORMS = {
 }
 _KV_FORMS["auto"] = _KV_FORMS["u8"]
 _BLOCK_TOKENS = 32  # of the CPU plugin's paged attention
-_PENALTY = 2.0
 
 
 class OpenVINOEngine:
@@ -53,31 +57,54 @@ class OpenVINOEngine:
         self._context = config.context
         self._vocabulary = facts.vocabulary
         self._sequences: dict[int, Sequence] = {}
-        self._pipeline: Any = genai.ContinuousBatchingPipeline(
-            path, _scheduler(config, facts), "CPU", _properties(config)
+        self._guided: Guided
+        self._pipeline: Any
+        self._open = partial(self._load, config, path, facts)
+        self._open()
+
+    def _load(self, config: EngineConfig, path: Path, facts: ModelFacts) -> None:
+        self._guided = open_guided(config, path, facts.vocabulary)
+        self._pipeline = genai.ContinuousBatchingPipeline(
+            path, self._guided.tokenizer, _scheduler(config, facts), "CPU", **_properties(config)
         )
 
     def add(self, request: Generation) -> None:
+        refuse_adapter(request)
+        refuse_images(request)
         check_lengths(request, self._context)
         check_ids(request, self._vocabulary)
-        self._start(request)
+        check_sampling(request.sampling)
+        if self._guided.full and not self.busy():
+            self.close()
+            self._open()  # gives back the memory of all compiled guides
+        if self._guided.admit(request):
+            self._start(request)
 
     def abort(self, request_id: int) -> None:
+        self._guided.abort(request_id)
         sequence = self._sequences.pop(request_id, None)
         if sequence is not None:
             sequence.handle.cancel()
 
     def step(self) -> list[Delta]:
+        refused: list[Delta] = []
+        if self._guided.waiting:
+            ready, refused = self._guided.take(wait=not self._sequences)
+            for request in ready:
+                self._start(request)
+        if not self._sequences:
+            return refused
         try:
             self._pipeline.step()
         except RuntimeError as error:
-            return self._recover(error)
-        return self._read()
+            return [*refused, *self._recover(error)]
+        return [*refused, *self._read()] if refused else self._read()
 
     def busy(self) -> bool:
-        return bool(self._sequences)
+        return bool(self._sequences) or self._guided.waiting
 
     def close(self) -> None:
+        self._guided.close()
         for request_id in list(self._sequences):
             self.abort(request_id)
         self._pipeline = None
@@ -169,7 +196,6 @@ def _scheduler(config: EngineConfig, facts: ModelFacts) -> Any:
 
 
 def _generation_config(sampling: Sampling) -> Any:
-    _check_sampling(sampling)
     config = genai.GenerationConfig()
     config.max_new_tokens = sampling.max_tokens
     if sampling.stop_ids:
@@ -193,19 +219,6 @@ def _generation_config(sampling: Sampling) -> Any:
         config.rng_seed = seed % (1 << 62)
     else:
         config.do_sample = False
+    if sampling.guide is not None:
+        config.structured_output_config = structured_output(sampling.guide)
     return config
-
-
-def _check_sampling(sampling: Sampling) -> None:
-    for name, value, good in (
-        ("presence_penalty", sampling.presence_penalty, abs(sampling.presence_penalty) <= _PENALTY),
-        ("frequency_penalty", sampling.frequency_penalty, abs(sampling.frequency_penalty) <= _PENALTY),
-        ("repetition_penalty", sampling.repetition_penalty, sampling.repetition_penalty > 0),
-        ("temperature", sampling.temperature, sampling.temperature >= 0),
-        ("top_p", sampling.top_p, 0 < sampling.top_p <= 1),
-        ("top_k", sampling.top_k, sampling.top_k >= 0),
-        ("min_p", sampling.min_p, 0 <= sampling.min_p < 1),
-        ("min_tokens", sampling.min_tokens, 0 <= sampling.min_tokens <= sampling.max_tokens),
-    ):
-        if not good:
-            raise RequestError(f"{name} {value} is out of range.", hint="See the API reference.", param=name)

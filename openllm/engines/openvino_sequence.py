@@ -47,12 +47,13 @@ class Sequence:
 
     def rest(self) -> Generation | None:
         """A request that goes on where this one is; None if what is lost with it, the state of its random
-        numbers or the tokens that its penalties count, would change the answer."""
+        numbers, the tokens that its penalties count, or its place in a guide, would change the answer."""
         request, made = self._request, self._made
         if not made:
             return request
         sampling = request.sampling
-        if sampling.seed is not None or sampling.presence_penalty or sampling.frequency_penalty:
+        penalties = sampling.presence_penalty or sampling.frequency_penalty
+        if sampling.seed is not None or penalties or sampling.guide is not None:
             return None
         return msgspec.structs.replace(
             request,

@@ -3,8 +3,9 @@
 ``LLMEngine`` adds detokenizing, request output objects and statistics around the same core; here ids go in and
 ids come out, so none of that is needed, and a step of a small model is shorter.
 
-Refused: an empty or too long prompt, ids outside the vocabulary, and what vLLM's ``SamplingParams`` finds out of
-range. Everything else in ``Sampling`` is honoured.
+Refused: an empty or too long prompt, ids outside the vocabulary, more than 20 logprobs a place, guides that
+llguidance cannot compile, and what vLLM's ``SamplingParams`` finds out of range. Everything else in ``Sampling``
+is honoured.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -42,15 +44,21 @@ from vllm.v1.engine import FinishReason as CoreFinish
 from vllm.v1.engine.core import EngineCore
 from vllm.v1.executor import Executor
 
-from openllm.engines.base import Delta, EngineConfig, FinishReason, Generation, Sampling
-from openllm.engines.limits import check_ids, check_lengths
+from openllm.engines.base import AdapterFiles, Delta, EngineConfig, FinishReason, Generation, Sampling
+from openllm.engines.limits import check_biases, check_ids, check_lengths, check_logprobs, refuse_images
+from openllm.engines.refusal import refusal
+from openllm.engines.vllm_adapters import VLLMAdapters
 from openllm.engines.vllm_convert import converted
+from openllm.engines.vllm_guides import VLLMGuides
+from openllm.engines.vllm_logprobs import rows
 from openllm.engines.vllm_seeds import protect_seeds
-from openllm.errors import RequestError, UnsupportedOption
+from openllm.errors import EngineMissing, RequestError, RunnerFailed, UnsupportedOption
 
 _DTYPES = ("auto", "float32", "bfloat16", "float16")
 _PREFILL_TOKENS = 512
 _TOY_BYTES = 64 << 20
+_PAUSE_SECONDS = 0.001
+MOST_LOGPROBS = 20
 _FINISH: dict[Any, FinishReason] = {
     CoreFinish.STOP: "stop",
     CoreFinish.LENGTH: "length",
@@ -71,68 +79,114 @@ class VLLMEngine:
         if config.device == "cpu" and config.threads:
             torch.set_num_threads(config.threads)
         with _no_garbage_collection():
-            settings = _engine_args(config, path).create_engine_config()
+            settings = _settings(config, path)
             self._core: Any = EngineCore(settings, Executor.get_class(settings), log_stats=False)
         if config.device == "cpu":
             protect_seeds(self._core)
         self._context = config.context
         self._vocabulary: int = settings.model_config.get_vocab_size()
-        self._stop_ids: dict[str, tuple[int, ...]] = {}
+        self._guides = VLLMGuides(self._core, config, self._vocabulary)
+        self._sampling: dict[str, Sampling] = {}
+        self._sized: list[Delta] = []  # the lengths of prompts with images, not told yet
+        self._adapters = VLLMAdapters(self._core, config.max_adapters)
+        self._vision: Any = None
+        if config.max_images:
+            from openllm.engines.vllm_vision import VLLMVision  # brings Pillow and processors
+
+            self._vision = VLLMVision(settings, config.context, config.max_images)
+
+    def load_adapter(self, adapter: AdapterFiles) -> None:
+        """See ``engines.base.ServesAdapters``."""
+        self._adapters.load(adapter)
+
+    def unload_adapter(self, name: str) -> None:
+        """See ``engines.base.ServesAdapters``."""
+        self._adapters.unload(name)
 
     def add(self, request: Generation) -> None:
         check_lengths(request, self._context)
         check_ids(request, self._vocabulary)
+        check_biases(request, self._vocabulary)
+        check_logprobs(request, MOST_LOGPROBS)
         name = str(request.id)
+        params, lora = self._sampling_params(request), self._adapters.request(request.adapter)
+        if self._vision is None:
+            refuse_images(request)
+        else:
+            self._vision.check(request)
         core_request, wave = self._core.preprocess_add_request(
-            EngineCoreRequest(
+            self._vision.core_request(request, params, lora)
+            if request.images
+            else EngineCoreRequest(
                 request_id=name,
                 prompt_token_ids=request.prompt,
                 mm_features=None,
-                sampling_params=_sampling_params(request.sampling),
+                sampling_params=params,
                 pooling_params=None,
                 arrival_time=time.time(),
-                lora_request=None,
+                lora_request=lora,
                 cache_salt=None,
                 data_parallel_rank=None,
             )
         )
         self._core.add_request(core_request, wave)
-        self._stop_ids[name] = request.sampling.stop_ids
+        self._sampling[name] = request.sampling
+        if request.images:
+            self._sized.append(Delta(request.id, [], prompt=core_request.num_prompt_tokens))
 
     def abort(self, request_id: int) -> None:
-        if self._stop_ids.pop(str(request_id), None) is not None:
+        if self._sampling.pop(str(request_id), None) is not None:
             self._core.abort_requests([str(request_id)])
+            self._guides.forget(str(request_id))
 
     def step(self) -> list[Delta]:
+        known = self._sampling
+        sized, self._sized = [each for each in self._sized if str(each.id) in known], []
         outputs, executed = self._core.step_fn()
         self._core.post_step(model_executed=executed)
         mine = outputs.get(0) if outputs else None
         if mine is None:
-            return []
-        known = self._stop_ids
-        return [self._delta(output) for output in mine.outputs if output.request_id in known]
+            if not executed:
+                time.sleep(_PAUSE_SECONDS)  # all that there is waits for its guide to be compiled
+            return sized
+        return sized + [self._delta(output) for output in mine.outputs if output.request_id in known]
 
     def busy(self) -> bool:
-        return bool(self._stop_ids)
+        return bool(self._sampling)
 
     def close(self) -> None:
         if self._core is not None:
             self._core.shutdown()
         self._core = None
-        self._stop_ids.clear()
+        self._sampling.clear()
 
     def _delta(self, output: Any) -> Delta:
         name, tokens = output.request_id, output.new_token_ids
         stats = output.prefill_stats
         cached = stats.num_cached_tokens if stats is not None else 0
+        sampling = self._sampling[name]
+        logprobs = prompt_logprobs = None
+        if sampling.logprobs is not None and output.new_logprobs is not None:
+            logprobs = rows(output.new_logprobs, sampling.logprobs)
+        if sampling.prompt_logprobs is not None and output.new_prompt_logprobs_tensors is not None:
+            prompt_logprobs = rows(output.new_prompt_logprobs_tensors.tolists(), sampling.prompt_logprobs)
         if output.finish_reason is None:
-            return Delta(int(name), tokens, None, cached)
-        stop_ids = self._stop_ids.pop(name)
+            return Delta(int(name), tokens, None, cached, "", "", logprobs, prompt_logprobs)
+        del self._sampling[name]
+        why = self._guides.forget(name)
         finish = _FINISH.get(output.finish_reason, "error")
-        if tokens and tokens[-1] in stop_ids and finish == "stop":
+        if finish == "error":
+            return refusal(int(name), why or RunnerFailed("vLLM could not go on with this sequence."))
+        if tokens and tokens[-1] in sampling.stop_ids and finish == "stop":
             tokens = tokens[:-1]
-        error = "vLLM could not go on with this sequence" if finish == "error" else ""
-        return Delta(int(name), tokens, finish, cached, error)
+            logprobs = logprobs and logprobs[:-1]
+        return Delta(int(name), tokens, finish, cached, "", "", logprobs, prompt_logprobs)
+
+    def _sampling_params(self, request: Generation) -> Any:
+        params = _sampling_params(request.sampling)
+        if request.sampling.guide is not None:
+            params.structured_outputs = self._guides.params(request, request.sampling.guide)
+        return params
 
 
 @contextlib.contextmanager
@@ -167,11 +221,23 @@ def _refuse_options(config: EngineConfig) -> None:
         )
 
 
+def _settings(config: EngineConfig, path: Path) -> Any:
+    try:
+        return _engine_args(config, path).create_engine_config()
+    except ValueError as error:
+        if "failed to be inspected" not in str(error) or find_spec("torchvision") is not None:
+            raise
+        raise EngineMissing(
+            f"vLLM cannot load the architecture of {config.name} without torchvision.",
+            hint="Install the build of torchvision that matches torch.",
+            param="backend",
+        ) from error
+
+
 def _engine_args(config: EngineConfig, path: Path) -> Any:
     cpu = config.device == "cpu"
     return EngineArgs(
         model=str(path),
-        skip_tokenizer_init=True,
         dtype=config.dtype,
         max_model_len=config.context,
         max_num_seqs=config.max_sequences,
@@ -185,8 +251,35 @@ def _engine_args(config: EngineConfig, path: Path) -> Any:
         disable_log_stats=True,
         enable_prefix_caching=True,
         use_tqdm_on_load=False,
+        max_logprobs=MOST_LOGPROBS,
         max_num_batched_tokens=_prefill_tokens(config, path),
+        **_adapter_args(config),
+        **_image_args(config),
     )
+
+
+def _adapter_args(config: EngineConfig) -> dict[str, Any]:
+    """Room for LoRA adapters, only if there may be some: it costs memory, and time in every step.
+
+    All that are loaded stay in memory: what vLLM evicted it would read from its folder again in the middle of a
+    step of all requests, and a folder that is gone by then would end them.
+    """
+    if not config.max_adapters:
+        return {}
+    return {
+        "enable_lora": True,
+        "max_loras": config.adapter_slots,
+        "max_cpu_loras": config.max_adapters,
+        "max_lora_rank": config.max_adapter_rank,
+    }
+
+
+def _image_args(config: EngineConfig) -> dict[str, Any]:
+    if not config.max_images:
+        return {"skip_tokenizer_init": True}
+    from openllm.engines.vllm_vision import engine_args
+
+    return engine_args(config.max_images)
 
 
 def _prefill_tokens(config: EngineConfig, path: Path) -> int | None:
@@ -216,6 +309,9 @@ def _sampling_params(sampling: Sampling) -> Any:
             repetition_penalty=sampling.repetition_penalty,
             seed=sampling.seed,
             stop_token_ids=list(sampling.stop_ids),
+            logprobs=sampling.logprobs,
+            prompt_logprobs=sampling.prompt_logprobs,
+            logit_bias=dict(sampling.logit_bias) or None,
             ignore_eos=True,  # the front puts the end ids among stop_ids
             detokenize=False,
             output_kind=RequestOutputKind.DELTA,

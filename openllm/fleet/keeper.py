@@ -7,21 +7,26 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
-from openllm import errors
+import msgspec
+
 from openllm.engines.base import EngineConfig
 from openllm.errors import OpenLLMError, RunnerFailed
+from openllm.fleet.adapters import Adapters, Served, as_error
 from openllm.fleet.desk import Desk
 from openllm.fleet.observer import Observer
 from openllm.fleet.process import RunnerProcess
 from openllm.fleet.restart import RestartPolicy
 from openllm.fleet.spawn import Spawned, spawn
 from openllm.fleet.state import State
-from openllm.runner.wire import Failed, Load, Progress, Ready, Step, Stop, ToFront, Vectors
+from openllm.runner.wire import AdapterDone, Failed, Load, Progress, Ready, Step, Stop, ToFront, Vectors
 
 _log = logging.getLogger("openllm.fleet")
 _STOP_SECONDS = 5.0
+# An encoder forms its batches itself, of texts of like length: it must see some to choose from. What it has is no
+# longer shared fairly, so not too many.
+_TEXTS_TO_CHOOSE_FROM = 4  # for each that a batch holds
 
 Supply = Callable[[Callable[[str], None]], Awaitable[EngineConfig]]
 
@@ -31,7 +36,8 @@ class Keeper:
 
     ``supply`` brings the weights and says what to load, reporting progress as lines of text; it may take long.
     ``early`` is a process that was spawned before the event loop ran. ``fatal`` is set when the first start fails
-    for good. ``tell`` receives what a user should know of, one line at a time.
+    for good. ``tell`` receives what a user should know of, one line at a time. ``adapters`` may be named by requests
+    from now on; ``supply`` says where they are.
     """
 
     def __init__(
@@ -44,8 +50,10 @@ class Keeper:
         stall_seconds: float = 60.0,
         tell: Callable[[str], None] = _log.info,
         clock: Callable[[], float] = time.monotonic,
+        adapters: Iterable[Served] = (),
     ) -> None:
         self.desk = Desk(observer, clock)
+        self.adapters = Adapters(adapters, self.desk.answering)
         self.state = State.PULLING
         self.doing = "getting the weights"
         self.fatal: asyncio.Future[OpenLLMError] = asyncio.get_running_loop().create_future()
@@ -56,6 +64,7 @@ class Keeper:
         self._tell = tell
         self._clock = clock
         self._process = None if early is None else RunnerProcess(early)
+        self._width = 0
         self._ended = asyncio.Event()
         self._ready_at: float | None = None
         self._was_ready = False
@@ -98,6 +107,7 @@ class Keeper:
                 await self._task
         self.state = State.STOPPED
         self.doing = "the server is stopping"
+        self.adapters.close()
         self.desk.close("The server is stopping.")
         self.desk.fail_all("The server is stopping.")
         if self._process is not None:
@@ -118,8 +128,9 @@ class Keeper:
     async def _keep(self, config: EngineConfig) -> None:
         """Life after life. Raises why the first one could not begin."""
         failures = 0
+        self.adapters.begin(config.adapters)
         while True:
-            await self._live(config)
+            await self._live(msgspec.structs.replace(config, adapters=self.adapters.files))
             ready_for = None if self._ready_at is None else self._clock() - self._ready_at
             failures = self._policy.failures(failures, ready_for)
             error = await self._bury()
@@ -132,6 +143,7 @@ class Keeper:
         self._ended.clear()
         self._ready_at = None
         self._why = None
+        self._width = config.max_sequences * (1 if config.encoder is None else _TEXTS_TO_CHOOSE_FROM)
         self.state = State.STARTING if self.state is not State.FAILED else State.FAILED
         self.doing = "starting the engine"
         if self._process is None:
@@ -147,12 +159,12 @@ class Keeper:
             self.state = State.WAITING
         status = await self._reap()
         if self._why is not None:
-            kind = getattr(errors, self._why.kind, RunnerFailed)
-            error: OpenLLMError = kind(self._why.message, hint=self._why.hint)
+            error = as_error(self._why)
         else:
             error = RunnerFailed(
                 f"the runner ended: {_describe(status)}", hint="See the lines above it in the log."
             )
+        self.adapters.close()
         self.desk.close(f"The model's runner ended while it answered ({error.message}).")
         return error
 
@@ -197,6 +209,18 @@ class Keeper:
                 self._tell(text)
             case Failed():
                 self._why = message
+            case AdapterDone():
+                self._take_adapter(message)
+
+    def _take_adapter(self, message: AdapterDone) -> None:
+        error = self.adapters.done(message)
+        if error is None:
+            return
+        self._tell(f"the adapter {message.name} is not served: {error.message}")
+        if not self._was_ready and self._process is not None:
+            # Whoever starts a server wants all of its adapters, or an error.
+            self._why = message.failed
+            self._process.kill()
 
     def _become_ready(self, seconds: float) -> None:
         assert self._process is not None
@@ -205,7 +229,8 @@ class Keeper:
         self._ready_at = self._clock()
         self._was_ready = True
         self._tell(f"ready: engine loaded in {seconds:.1f} s")
-        self.desk.open(self._process.send)
+        self.adapters.open(self._process.send)
+        self.desk.open(self._process.send, self._width)
 
 
 def _describe(status: int) -> str:

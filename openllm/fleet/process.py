@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import cast
 
 from openllm.fleet.spawn import Spawned
-from openllm.runner.wire import Frames, ToFront, ToRunner, decode_to_front, frame
+from openllm.runner.wire import Frames, ToFront, ToRunner, decode_to_front, frame, parted
 
 
 class RunnerProcess:
@@ -27,12 +27,16 @@ class RunnerProcess:
     async def attach(self, on_message: Callable[[ToFront], None], on_end: Callable[[], None]) -> None:
         """Deliver each message to ``on_message``; ``on_end`` once, when the socket closes."""
         loop = asyncio.get_running_loop()
-        _, self._link = await loop.create_unix_connection(lambda: _Link(on_message, on_end), sock=self._sock)
+        # Known before it is connected: a runner that is ready already says so before the connection is returned, and
+        # what waits for it is sent at once.
+        link = self._link = _Link(on_message, on_end)
+        await loop.create_unix_connection(lambda: link, sock=self._sock)
 
     def send(self, message: ToRunner) -> None:
         """Queue one message; does not block. A runner that is gone takes it silently: ``on_end`` tells."""
         if self._link is not None:
-            self._link.send(message)
+            for part in parted(message):
+                self._link.send(part)
 
     def kill(self, how: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal if the process still runs."""

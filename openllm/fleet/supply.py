@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from openllm.engines.base import EncoderSteps, EngineConfig
+import msgspec
+
+from openllm.engines.base import MOST_IMAGES, AdapterFiles, EncoderSteps, EngineConfig
 from openllm.fleet.pulling import pull
 from openllm.formats.sentence_model import Steps, read_activation, read_sentence_model
 from openllm.plan import Plan
+from openllm.weights.adapter import adapter_manifest
 from openllm.weights.local import open_local
-from openllm.weights.manifest import LocalPath, Manifest, Weights
+from openllm.weights.manifest import HubFiles, LocalPath, Manifest, Weights
 from openllm.weights.progress import Reporter
 from openllm.weights.pull_messages import PullRequest
 from openllm.weights.settings import HubSettings
@@ -54,18 +57,45 @@ class Supply:
         """Fetch what is missing, telling ``progress``; what the engine is to load. Raises ``WeightsError``."""
         weights = self.here()
         if weights is None:
-            weights = await pull(self._request(), self._reporter, progress)
+            weights = await pull(self._request(self.plan.manifest), self._reporter, progress)
+        adapters = [
+            AdapterFiles(each.name, (await self.adapter(each.reference, each.source, progress)).path)
+            for each in self.plan.adapters
+        ]
         if self.on_weights is not None:
             await self.on_weights(weights)
-        return self.config(weights)
+        return self.config(weights, tuple(adapters))
 
-    def config(self, weights: Weights) -> EngineConfig:
+    def adapters_here(self) -> tuple[AdapterFiles, ...] | None:
+        """The plan's LoRA adapters, if none must be fetched. Quick. Raises ``WeightsError``."""
+        found = []
+        for adapter in self.plan.adapters:
+            folder = self._adapter_here(adapter.reference, adapter.source)
+            if folder is None:
+                return None
+            found.append(AdapterFiles(adapter.name, folder.path))
+        return tuple(found)
+
+    async def adapter(
+        self, name: str, source: HubFiles | LocalPath, progress: Callable[[str], None]
+    ) -> Weights:
+        """A LoRA adapter's folder, fetched by a child process if it must be. Raises ``WeightsError``."""
+        here = self._adapter_here(name, source)
+        return here or await pull(self._request(adapter_manifest(name, source)), self._reporter, progress)
+
+    def _adapter_here(self, name: str, source: HubFiles | LocalPath) -> Weights | None:
+        if isinstance(source, LocalPath):
+            return open_local(source, "lora")
+        return self._store.ready(adapter_manifest(name, source))
+
+    def config(self, weights: Weights, adapters: tuple[AdapterFiles, ...] = ()) -> EngineConfig:
         """What the engine is to load."""
-        return engine_config(self.plan, weights, self.cache, self._engine_options)
+        made = engine_config(self.plan, weights, self.cache, self._engine_options)
+        return msgspec.structs.replace(made, adapters=adapters)
 
-    def _request(self) -> PullRequest:
+    def _request(self, manifest: Manifest) -> PullRequest:
         root = str(self._store.root)
-        return PullRequest(manifest=self.plan.manifest, store=root, hub=self._hub, offline=self._offline)
+        return PullRequest(manifest=manifest, store=root, hub=self._hub, offline=self._offline)
 
 
 def engine_config(plan: Plan, weights: Weights, cache: Path, options: dict[str, str]) -> EngineConfig:
@@ -81,6 +111,7 @@ def engine_config(plan: Plan, weights: Weights, cache: Path, options: dict[str, 
         kv_cache_bytes=plan.kv_cache_bytes,
         threads=plan.threads,
         cache=str(cache),
+        tokenizer=weights.tokenizer,
         device=plan.device,
         kv_cache_dtype=plan.kv_cache_dtype,
         tensor_parallel=plan.tensor_parallel,
@@ -88,6 +119,10 @@ def engine_config(plan: Plan, weights: Weights, cache: Path, options: dict[str, 
         eager=plan.eager,
         options=options,
         encoder=_encoder_steps(plan.manifest, Path(weights.path)),
+        max_adapters=plan.max_adapters,
+        adapter_slots=plan.adapter_slots,
+        max_adapter_rank=plan.max_adapter_rank,
+        max_images=MOST_IMAGES if plan.sees else 0,
     )
 
 

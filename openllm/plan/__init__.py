@@ -1,8 +1,18 @@
 """Every decision of a start, made once and purely, each with its reason."""
 
+from openllm.plan.adapters import check_adapters, check_backend
 from openllm.plan.make import make_plan
 from openllm.plan.narrow import of_variant
 from openllm.plan.route import BACKENDS
 from openllm.plan.values import Decision, Overrides, Plan
 
-__all__ = ["BACKENDS", "Decision", "Overrides", "Plan", "make_plan", "of_variant"]
+__all__ = [
+    "BACKENDS",
+    "Decision",
+    "Overrides",
+    "Plan",
+    "check_adapters",
+    "check_backend",
+    "make_plan",
+    "of_variant",
+]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from openllm.errors import UsageError
 from openllm.memory import MIB, readable
 from openllm.plan.values import Overrides
+from openllm.weights.adapter import MOST_RANK
 
 # (field, option, least, most, unit)
 _RANGES = (
@@ -12,6 +13,8 @@ _RANGES = (
     ("concurrency", "--concurrency", 1, 4096, "sequences"),
     ("threads", "--threads", 1, 4096, "threads"),
     ("tensor_parallel", "--tensor-parallel", 1, 64, "GPUs"),
+    ("max_adapters", "--max-adapters", 1, 1024, "adapters"),
+    ("max_adapter_rank", "--max-adapter-rank", 1, MOST_RANK, ""),
 )
 _LEAST_KV_BYTES = MIB
 _LEAST_FRACTION, _MOST_FRACTION = 0.05, 0.98
@@ -22,7 +25,7 @@ def check_numbers(overrides: Overrides) -> None:
     for field, option, least, most, unit in _RANGES:
         value = getattr(overrides, field)
         if value is not None and not least <= value <= most:
-            raise _out_of_range(option, f"{value}", f"{least} to {most} {unit}", field)
+            raise _out_of_range(option, f"{value}", f"{least} to {most} {unit}".strip(), field)
     size = overrides.kv_cache_bytes
     if size is not None and size < _LEAST_KV_BYTES:
         raise _out_of_range(

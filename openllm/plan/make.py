@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from openllm.errors import DoesNotFit, UnsupportedOption, UsageError
 from openllm.machine import Machine
+from openllm.memory import adapter_bytes, readable
+from openllm.plan.adapters import (
+    AdapterRoom,
+    adapter_room,
+    check_adapters,
+    check_backend,
+    check_task,
+    wants_adapters,
+)
 from openllm.plan.limits import check_numbers
 from openllm.plan.narrow import blocked_before, candidates
 from openllm.plan.precision import decide_dtype, decide_kv_dtype, stored_kv_dtype
 from openllm.plan.route import Route
 from openllm.plan.sizing import NoRoom, Sizes, size
 from openllm.plan.values import Decision, Overrides, Plan
+from openllm.weights.adapter import Adapter
 from openllm.weights.manifest import Manifest
 
 # Options that change nothing in an engine without weights.
@@ -28,27 +40,37 @@ _MOST_THREADS_PER_CORE = 2
 
 
 def make_plan(
-    manifests: Sequence[Manifest], machine: Machine, overrides: Overrides, *, installed: frozenset[str]
+    manifests: Sequence[Manifest],
+    machine: Machine,
+    overrides: Overrides,
+    *,
+    installed: frozenset[str],
+    adapters: Sequence[Adapter] = (),
 ) -> Plan:
     """Decide how a model is run here. Pure: reads nothing, fetches nothing.
 
     ``manifests`` are the forms of one model's weights, at least one, best default first; ``installed`` are engines
-    as ``machine.engines_installed`` names them. Every override is honoured or refused. Raises ``UsageError`` or
-    ``UnsupportedOption`` (what was asked for cannot be), ``EngineMissing``, ``DoesNotFit`` or ``MachineError``
-    (not on this machine); each says what would work.
+    as ``machine.engines_installed`` names them; ``adapters`` what is known of ``overrides.adapters``. Every override
+    is honoured or refused. Raises ``UsageError``, ``UnsupportedOption`` or ``InvalidAdapter`` (what was asked for
+    cannot be), ``EngineMissing``, ``DoesNotFit`` or ``MachineError`` (not on this machine); each says what would work.
     """
     check_numbers(overrides)
     _check_threads(overrides, machine)
     _check_echo(overrides)
+    check_backend(overrides)
+    check_task(overrides, manifests[0])
+    check_adapters(adapters, manifests[0])
+    room = adapter_room(adapters, overrides)
     found = candidates(manifests, machine, overrides, installed)
     refusals: list[UsageError | DoesNotFit] = []
     for route in found:
         try:
-            decided = _decide(route, machine, overrides)
+            decided = _decide(route, machine, overrides, room)
         except (UsageError, DoesNotFit) as error:
             refusals.append(error)
         else:
-            return _complete(decided, route, manifests, machine, overrides, installed, refusals)
+            plan = _complete(decided, route, manifests, machine, overrides, installed, refusals)
+            return _with_adapters(plan, adapters, room, overrides)
     raise _told_first(refusals)
 
 
@@ -58,11 +80,35 @@ def _told_first(refusals: Sequence[UsageError | DoesNotFit]) -> UsageError | Doe
     return min(near, key=lambda error: error.missing) if refusals[0] in near else refusals[0]
 
 
-def _decide(route: Route, machine: Machine, overrides: Overrides) -> tuple[Sizes, Decision, Decision]:
+def _with_adapters(plan: Plan, adapters: Sequence[Adapter], room: AdapterRoom, overrides: Overrides) -> Plan:
+    return msgspec.structs.replace(
+        plan,
+        adapters=tuple(adapters),
+        adapter_loading=overrides.allow_adapter_loading,
+        max_adapters=room.most,
+        adapter_slots=room.slots,
+        max_adapter_rank=room.rank,
+        decisions=(*plan.decisions, *room.reasons, *_adapter_memory(plan, room)),
+    )
+
+
+def _adapter_memory(plan: Plan, room: AdapterRoom) -> tuple[Decision, ...]:
+    if not room.most:
+        return ()
+    each = adapter_bytes(plan.manifest.shape, room.rank, plan.dtype)
+    why = f"{readable(each)} for each at once: its rank x (inputs + outputs) of every matrix"
+    return (Decision("adapter_memory", readable(each * room.slots), why),)
+
+
+def _decide(
+    route: Route, machine: Machine, overrides: Overrides, room: AdapterRoom
+) -> tuple[Sizes, Decision, Decision]:
     dtype = decide_dtype(route, machine, overrides)
     kv_dtype = decide_kv_dtype(route, machine, overrides)
     stored = stored_kv_dtype(route, dtype.value, kv_dtype.value)
-    return size(route, machine, overrides, dtype=dtype.value, kv_dtype=stored), dtype, kv_dtype
+    adapters = adapter_bytes(route.manifest.shape, room.rank, dtype.value) * room.slots
+    sizes = size(route, machine, overrides, dtype=dtype.value, kv_dtype=stored, adapters=adapters)
+    return sizes, dtype, kv_dtype
 
 
 def _complete(
@@ -90,6 +136,7 @@ def _complete(
         *sizes.reasons,
         Decision("threads", str(threads), "asked for" if overrides.threads else "physical cores"),
         Decision("eager", "yes" if eager else "no", _why_eager(route)),
+        *_sight(route),
     )
     return Plan(
         name=manifest.name,
@@ -108,7 +155,22 @@ def _complete(
         memory_fraction=sizes.memory_fraction,
         eager=eager,
         decisions=decisions,
+        sees=sees(route),
     )
+
+
+def sees(route: Route) -> bool:
+    """Can this way take images?"""
+    return route.manifest.sees and route.engine == "vllm" and not route.encodes
+
+
+def _sight(route: Route) -> tuple[Decision, ...]:
+    if not route.manifest.sees:
+        return ()
+    able = sees(route)
+    part = "texts are encoded only" if route.encodes else f"{route.engine} runs its text part only"
+    why = "the model sees" if able else part
+    return (Decision("images", "yes" if able else "no", why),)
 
 
 def _check_threads(overrides: Overrides, machine: Machine) -> None:
@@ -152,6 +214,8 @@ def _why_variant(
 def _why_engine(route: Route, overrides: Overrides, passed_over: Exception | None) -> str:
     if overrides.backend is not None:
         return "asked for"
+    if wants_adapters(overrides) and route.device == "cpu":
+        return "the one that serves LoRA adapters"
     if route.device == "cuda":
         return "the model fits this GPU"
     why = "the fastest on a CPU" if route.engine == "openvino" else "OpenVINO cannot open these weights"

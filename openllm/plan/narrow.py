@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from openllm.errors import OpenLLMError, UnsupportedOption
 from openllm.machine import Machine
+from openllm.plan.adapters import ENGINES as ADAPTER_ENGINES
+from openllm.plan.adapters import no_adapters, wants_adapters
 from openllm.plan.route import BACKENDS, Route, routes
 from openllm.plan.values import Overrides
 from openllm.weights.manifest import Manifest
@@ -28,6 +30,7 @@ def candidates(
     if not found:
         raise _only_elsewhere(chosen)
     found = _on_backend(found, overrides.backend, chosen)
+    found = _with_adapters(found, overrides)
     found = _on_device(found, overrides.device, machine)
     found = _quantized(found, overrides.quantize)
     able = [route for route in found if route.blocked is None]
@@ -100,6 +103,19 @@ def _on_backend(found: list[Route], backend: str | None, manifests: Sequence[Man
             f"The {backend} backend cannot run {manifests[0].name} ({formats}).",
             hint=f"Use --backend {' or '.join(_ordered(route.engine for route in found))}.",
             param="backend",
+        )
+    return kept
+
+
+def _with_adapters(found: list[Route], overrides: Overrides) -> list[Route]:
+    if not wants_adapters(overrides):
+        return found
+    kept = [route for route in found if route.engine in ADAPTER_ENGINES]
+    if not kept:
+        first = found[0]
+        hint = "Serve its safetensors or a GGUF file of it with --backend vllm."
+        raise no_adapters(
+            overrides, f"{first.manifest.name} ({first.manifest.format}) on {first.engine}", hint
         )
     return kept
 

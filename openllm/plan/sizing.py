@@ -68,15 +68,20 @@ class _Room(msgspec.Struct, frozen=True, kw_only=True):
     kv: int
 
 
-def size(route: Route, machine: Machine, overrides: Overrides, *, dtype: str, kv_dtype: str) -> Sizes:
-    """Fit ``route`` into ``machine``. Raises ``DoesNotFit`` with what is missing and what would fit, and
-    ``UsageError`` for a context beyond the model's or a number of GPUs that is not there."""
+def size(
+    route: Route, machine: Machine, overrides: Overrides, *, dtype: str, kv_dtype: str, adapters: int = 0
+) -> Sizes:
+    """Fit ``route`` into ``machine``, beside ``adapters`` bytes of LoRA matrices on each device.
+
+    Raises ``DoesNotFit`` with what is missing and what would fit, and ``UsageError`` for a context beyond the model's
+    or a number of GPUs that is not there.
+    """
     shape, limit = route.manifest.shape, route.manifest.context
     _check_context(route, overrides.context)
     if route.engine == "echo":
         return _echo(route, overrides)
     counts = _device_counts(route, machine, overrides.tensor_parallel)
-    rooms = [_room(route, machine, overrides, dtype, count) for count in counts]
+    rooms = [_room(route, machine, overrides, dtype, count, adapters) for count in counts]
     if not route.caches:
         return _encoder(route, rooms, overrides, dtype)
     windows = route.engine == "vllm"
@@ -182,7 +187,9 @@ def _device_counts(route: Route, machine: Machine, asked: int | None) -> list[in
     return [asked]
 
 
-def _room(route: Route, machine: Machine, overrides: Overrides, dtype: str, devices: int) -> _Room:
+def _room(
+    route: Route, machine: Machine, overrides: Overrides, dtype: str, devices: int, adapters: int
+) -> _Room:
     shape = route.manifest.shape
     if route.device == "cuda":
         memory = min(gpu.memory for gpu in machine.gpus[:devices])
@@ -200,7 +207,7 @@ def _room(route: Route, machine: Machine, overrides: Overrides, dtype: str, devi
     usable = min(free, int(fraction * memory))
     weights = _weights(route, dtype)
     width = overrides.concurrency or _CONCURRENCY[route.device]
-    overhead = overhead_bytes(shape, route.engine, route.device, 0 if route.encodes else width)
+    overhead = overhead_bytes(shape, route.engine, route.device, 0 if route.encodes else width) + adapters
     fits = fit(Footprint(weights // devices, 0, overhead), usable)
     left = fits.free - fits.needed
     return _Room(

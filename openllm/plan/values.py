@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from openllm.weights.adapter import Adapter, AdapterRef
 from openllm.weights.manifest import Manifest
 
 
@@ -22,6 +23,10 @@ class Overrides(msgspec.Struct, frozen=True, kw_only=True):
     tensor_parallel: int | None = None
     memory_fraction: float | None = None
     device: str | None = None
+    adapters: tuple[AdapterRef, ...] = ()
+    allow_adapter_loading: bool = False
+    max_adapters: int | None = None
+    max_adapter_rank: int | None = None
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -51,3 +56,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     memory_fraction: float
     eager: bool
     decisions: tuple[Decision, ...]
+    adapters: tuple[Adapter, ...] = ()
+    adapter_loading: bool = False
+    max_adapters: int = 0
+    adapter_slots: int = 0
+    max_adapter_rank: int = 0
+    sees: bool = False

@@ -28,7 +28,7 @@ ToolFormat = Literal[
     "none", "hermes", "llama3_json", "mistral", "deepseek_v3", "harmony", "pythonic", "granite", "glm",
     "kimi", "qwen3_xml", "phi4", "gemma",
 ]  # fmt: skip
-ReasoningFormat = Literal["none", "think", "harmony", "mistral", "granite"]
+ReasoningFormat = Literal["none", "think", "harmony", "mistral", "granite", "gemma"]
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._:-]*$", max_length=80)]
 HubId = Annotated[str, StringConstraints(pattern=r"^[\w.-]+/[\w.-]+$")]

@@ -20,6 +20,7 @@ from openllm.engines.encoding import Encoder, Encoding
 from openllm.engines.open import open_encoder, open_engine, preload
 from openllm.errors import OpenLLMError, RunnerFailed
 from openllm.parent import die_with_parent
+from openllm.runner.adapters import load_adapter
 from openllm.runner.loop import FrontGone, Line, encoding_loop, generating_loop
 from openllm.runner.wire import Failed, Load, Progress, Ready
 
@@ -69,6 +70,8 @@ def _run(line: Line) -> Engine | Encoder:
 
     if config.encoder is None:
         engine = open_engine(config, report)
+        for adapter in config.adapters:
+            line.send(load_adapter(engine, adapter))
         _decode_one_token(engine)
         _be_ready(line, begun)
         generating_loop(line, engine).run()

@@ -10,17 +10,21 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from openllm.engines.base import Delta, Engine
 from openllm.engines.encoding import Encoder, Vector
-from openllm.errors import OpenLLMError
+from openllm.engines.refusal import encoding_refusal, refusal
+from openllm.errors import OpenLLMError, RunnerDied
+from openllm.runner.adapters import load_adapter, unload_adapter
 from openllm.runner.wire import (
     Abort,
     Add,
     Encode,
     Frames,
     Load,
+    LoadAdapter,
     Step,
     Stop,
     ToFront,
     ToRunner,
+    UnloadAdapter,
     Vectors,
     decode_to_runner,
     frame,
@@ -84,15 +88,15 @@ class StepMachine(Protocol[Q, R]):
 
 
 class Kind(NamedTuple, Generic[R]):
-    """How the results of a machine are told: those of a step, and one that says why a request was refused
-    (its id, the message, the class in the error tree)."""
+    """How the results of a machine are told: those of a step, and one that says why a request was refused (its id
+    and the error)."""
 
     report: Callable[[list[R]], ToFront]
-    refusal: Callable[[int, str, str], R]
+    refusal: Callable[[int, OpenLLMError], R]
 
 
-GENERATES: Kind[Delta] = Kind(Step, lambda id, message, kind: Delta(id, [], "error", 0, message, kind))
-ENCODES: Kind[Vector] = Kind(Vectors, lambda id, message, kind: Vector(id, b"", message, kind))
+GENERATES: Kind[Delta] = Kind(Step, refusal)
+ENCODES: Kind[Vector] = Kind(Vectors, encoding_refusal)
 
 
 def generating_loop(line: Line, engine: Engine) -> Loop[Any, Delta]:
@@ -135,18 +139,22 @@ class Loop(Generic[Q, R]):
             case Abort(ids):
                 for request_id in ids:
                     self._engine.abort(request_id)
+            case LoadAdapter(adapter):
+                self._line.send(load_adapter(self._engine, adapter))
+            case UnloadAdapter(name):
+                self._line.send(unload_adapter(self._engine, name))
             case Stop():
                 self._stopped = True
             case Load():
                 raise ValueError("a runner loads one engine only")
 
     def _add(self, request: Any) -> None:
-        refusal = self._kind.refusal
+        refuse = self._kind.refusal
         try:
             self._engine.add(request)
         except OpenLLMError as error:
-            self._refused.append(refusal(request.id, error.message, type(error).__name__))
+            self._refused.append(refuse(request.id, error))
         except Exception as error:
             # One bad request must not take the others down with the process.
             _log.exception("request %d was refused by the engine", request.id)
-            self._refused.append(refusal(request.id, f"the engine refused it: {error}", ""))
+            self._refused.append(refuse(request.id, RunnerDied(f"the engine refused it: {error}")))

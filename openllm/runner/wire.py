@@ -12,11 +12,12 @@ from collections.abc import Iterator
 
 import msgspec
 
-from openllm.engines.base import Delta, EngineConfig, Generation
+from openllm.engines.base import AdapterFiles, Delta, EngineConfig, Generation
 from openllm.engines.encoding import Encoding, Vector
 
 _LENGTH = struct.Struct("<I")
 MAX_FRAME_BYTES = 256 * 1024 * 1024
+MOST_TOKENS_A_FRAME = 16 * 1024 * 1024  # of texts; one has up to 5 bytes
 
 
 class Load(msgspec.Struct, frozen=True, array_like=True, tag="load"):
@@ -41,6 +42,18 @@ class Abort(msgspec.Struct, frozen=True, array_like=True, tag="abort"):
     """Front to runner: forget these sequences or texts."""
 
     ids: list[int]
+
+
+class LoadAdapter(msgspec.Struct, frozen=True, array_like=True, tag="load_adapter"):
+    """Front to runner: load this LoRA adapter; answered by ``AdapterDone``."""
+
+    adapter: AdapterFiles
+
+
+class UnloadAdapter(msgspec.Struct, frozen=True, array_like=True, tag="unload_adapter"):
+    """Front to runner: forget this LoRA adapter, which no sequence uses; answered by ``AdapterDone``."""
+
+    name: str
 
 
 class Stop(msgspec.Struct, frozen=True, array_like=True, tag="stop"):
@@ -70,6 +83,16 @@ class Failed(msgspec.Struct, frozen=True, array_like=True, tag="failed"):
     hint: str | None
 
 
+class AdapterDone(msgspec.Struct, frozen=True, array_like=True, tag="adapter_done"):
+    """Runner to front: what was asked for this adapter is done, or why it is not. The engine serves on.
+
+    Sent unasked, before ``Ready``, for each of ``EngineConfig.adapters``.
+    """
+
+    name: str
+    failed: Failed | None = None
+
+
 class Step(msgspec.Struct, frozen=True, array_like=True, tag="step"):
     """Runner to front: one step of the engine is done; ``deltas`` may be empty."""
 
@@ -82,8 +105,32 @@ class Vectors(msgspec.Struct, frozen=True, array_like=True, tag="vectors"):
     vectors: list[Vector]
 
 
-ToRunner = Load | Add | Encode | Abort | Stop
-ToFront = Progress | Ready | Failed | Step | Vectors
+ToRunner = Load | Add | Encode | Abort | Stop | LoadAdapter | UnloadAdapter
+ToFront = Progress | Ready | Failed | Step | Vectors | AdapterDone
+
+
+def parted(message: ToRunner) -> Iterator[ToRunner]:
+    """The message, or several that say the same, as a frame has a limit: sequences with images travel one by one,
+    texts up to ``MOST_TOKENS_A_FRAME`` together."""
+    if isinstance(message, Add) and any(each.images for each in message.generations):
+        yield from (Add([each]) for each in message.generations)
+    elif isinstance(message, Encode):
+        yield from map(Encode, _texts_a_frame(message.encodings))
+    else:
+        yield message
+
+
+def _texts_a_frame(encodings: list[Encoding]) -> Iterator[list[Encoding]]:
+    together: list[Encoding] = []
+    tokens = 0
+    for encoding in encodings:
+        tokens += len(encoding.ids)
+        if together and tokens > MOST_TOKENS_A_FRAME:
+            yield together
+            together, tokens = [], len(encoding.ids)
+        together.append(encoding)
+    yield together
+
 
 _encoder = msgspec.msgpack.Encoder()
 _to_runner = msgspec.msgpack.Decoder(ToRunner)

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+import re
+
 from openllm.weights.manifest import ChatFormat
 
 # What a template writes around a tool call -> how answers are read. The first that is found counts.
 _TOOLS = (
-    ("<|channel|>commentary", "harmony"),
-    ("<parameter=", "qwen3_xml"),
-    ("<function=", "none"),  # others write JSON inside
-    ("<arg_key>", "glm"),
-    ("<|tool_calls_section_begin|>", "kimi"),
+    (r"<\|channel\|>commentary", "harmony"),
+    (r"<parameter=", "qwen3_xml"),
+    (r"<function=", "none"),  # others write JSON inside
+    (r"<arg_key>", "glm"),
+    (r"<\|tool_calls_section_begin\|>", "kimi"),
     ("<\uff5ctool\u2581calls\u2581begin\uff5c>", "deepseek_v3"),
-    ("[TOOL_CALLS]", "mistral"),
-    ("<|python_tag|>", "llama3_json"),
-    ("<tool_call>", "hermes"),
-    ("<|tool_call|>", "granite"),
+    (r"\[TOOL_CALLS\]", "mistral"),
+    (r"<\|python_tag\|>", "llama3_json"),
+    (r'\{"name": function name, "parameters": dictionary', "llama3_json"),
+    (r"<\|tool_call_start\|>\[", "pythonic"),
+    (r"<\|tool_call>call:|<start_function_call>call:", "gemma"),
+    # Others write something else than JSON into the same tags.
+    (r"(?s)<tool_calls?>.*arguments\\?\"", "hermes"),
+    (r"<\|tool_call\|>", "granite"),
 )
-_REASONING = (("<|channel|>", "harmony"), ("[THINK]", "mistral"), ("<think>", "think"))
+_REASONING = (
+    (r"<\|channel\|>", "harmony"),
+    (r"\[THINK\]", "mistral"),
+    (r"<\|channel>thought", "gemma"),
+    (r"<think>", "think"),
+)
 
 
 def guess_chat(template: str | None) -> ChatFormat:
     """Formats of tool calls and of reasoning; "none" where the template does not show them."""
     text = template or ""
-    tools = next((name for sign, name in _TOOLS if sign in text), "none")
-    reasoning = next((name for sign, name in _REASONING if sign in text), "none")
+    tools = next((name for sign, name in _TOOLS if re.search(sign, text)), "none")
+    reasoning = next((name for sign, name in _REASONING if re.search(sign, text)), "none")
     return ChatFormat(tools=tools, reasoning=reasoning)
 
 

@@ -26,6 +26,7 @@ class RepoFile(msgspec.Struct, frozen=True, kw_only=True):
 # Tokenizer and settings. The folders are those of sentence-transformers (1_Pooling, 2_Dense).
 _SETTINGS = ("*.json", "*.jinja", "tokenizer.model", "*.tiktoken", "vocab.txt", "merges.txt", "[0-9]_*/*")
 _NEVER = ("adapter_*", "training_args*", "optimizer*", "*.index.fp*.json", "*.onnx*", "mmproj*")
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 _OLD_WEIGHTS = ("pytorch_model*.bin", "model*.bin")
 
 
@@ -42,6 +43,8 @@ def needed_files(
             return gguf_weights(files)
         case "openvino":
             return tuple(file for file in files if _is_ir(file) or _is_setting(file))
+        case "lora":
+            return tuple(file for file in files if file.path in ADAPTER_FILES)
 
 
 def safetensors_weights(files: Sequence[RepoFile]) -> tuple[RepoFile, ...]:

@@ -113,6 +113,7 @@ def _safetensors_manifest(tree: ModelTree, name: str, sources: Sources) -> Manif
         chat=guess_chat(template),
         embedding=embedding_format(raw),
         task=task,
+        sees=isinstance(raw.get("vision_config"), dict),
     )
 
 

@@ -12,7 +12,13 @@ import msgspec
 
 from openllm.errors import CorruptFile, WeightsError
 from openllm.weights.hub_cache import files_under
-from openllm.weights.hub_files import RepoFile, gguf_weights, needed_files, safetensors_weights
+from openllm.weights.hub_files import (
+    ADAPTER_FILES,
+    RepoFile,
+    gguf_weights,
+    needed_files,
+    safetensors_weights,
+)
 from openllm.weights.manifest import Format, LocalPath, Weights
 
 if TYPE_CHECKING:
@@ -66,6 +72,8 @@ def check_folder(folder: Path, format: Format, patterns: Sequence[str] = ()) -> 
                 check_gguf(folder / file.path)
         case "openvino":
             _require(folder, (IR_MODEL, IR_MODEL.replace(".xml", ".bin")))
+        case "lora":
+            _require(folder, ADAPTER_FILES)
 
 
 def gguf_facts(path: Path) -> tuple[GgufFacts, int]:

@@ -8,7 +8,7 @@ import msgspec
 
 from openllm.formats.sentence_model import Pooling
 
-Format = Literal["safetensors", "gguf", "openvino"]
+Format = Literal["safetensors", "gguf", "openvino", "lora"]
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,7 +106,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
     ``name`` is what the server calls the model (``family:tag``, the hub id, or the file's stem). ``bytes`` is
     the size of the weights as stored, 0 when unknown. ``engines`` are those that can run it, best first.
-    ``context`` is the longest context in tokens that the model was made for.
+    ``context`` is the longest context in tokens that the model was made for; ``sees`` whether it takes images.
     """
 
     name: str
@@ -124,6 +124,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     task: str = "chat"
     license: str = ""
     gated: bool = False
+    sees: bool = False
 
 
 class Weights(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,8 +12,8 @@ from tests.serving import MODEL, Served, serving
 
 
 @pytest.fixture(scope="package")
-def served() -> Iterator[Served]:
-    with serving(MODEL, "--backend", "echo") as server:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serving(MODEL, "--backend", "echo", "--data-dir", str(tmp_path_factory.mktemp("data"))) as server:
         server.until_ready()
         yield server
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import concurrent.futures
+import json
 import time
 from array import array
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import openai
 import pytest
 
 from openllm.chat.tokenizer import ChatTokenizer
+from tests.api.schemas import Document
 from tests.encoders.conftest import minilm, tokenizer
 from tests.encoders.folders import random_model, write_folder
 from tests.serving import Served, serving
@@ -100,6 +102,15 @@ class TestEmbeddings:
             assert alone.usage.prompt_tokens == len(tokenizer.encode(texts[index], True))
         assert answer.usage.prompt_tokens == sum(len(tokenizer.encode(text, True)) for text in texts)
         assert answer.usage.total_tokens == answer.usage.prompt_tokens
+
+    def test_answers_have_openais_form(self, ask: httpx.Client, shared_folder: Path) -> None:
+        theirs = Document(json.loads((shared_folder / "openai" / "openapi.json").read_text()))
+        for form in ("float", "base64"):
+            body = {"model": MODEL, "input": ["a", "b"], "encoding_format": form}
+            answer = ask.post("/v1/embeddings", json=body).json()
+            wrong = theirs.differences("CreateEmbeddingResponse", answer)
+            # OpenAI's schema forgets its own base64.
+            assert wrong == ({"$.data[].embedding: type"} if form == "base64" else set())
 
     def test_meaning(self, ask: httpx.Client) -> None:
         query, near, far = embed(ask, ["a puppy plays", "a young dog is playing", "interest rates rise"])
@@ -272,6 +283,28 @@ class TestTokens:
         tokens = http.post("/tokenize", json=body).json()["tokens"]
         text = http.post("/detokenize", json={"model": "smollm2", "tokens": tokens}).json()["prompt"]
         assert text.endswith("<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n")
+
+    def test_what_goes_with_messages_in_chat(self, http: httpx.Client) -> None:
+        begun = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hel"}]
+
+        def text(**body: Any) -> str:
+            answer = http.post("/tokenize", json={"messages": begun, **body})
+            assert answer.status_code == 200, answer.text
+            written = http.post("/detokenize", json={"tokens": answer.json()["tokens"]}).json()["prompt"]
+            return str(written)
+
+        assert text().endswith("Hel<|im_end|>\n<|im_start|>assistant\n")
+        assert text(add_generation_prompt=False).endswith("Hel<|im_end|>\n")
+        assert text(continue_final_message=True).endswith("assistant\nHel")
+        tool = {"type": "function", "function": {"name": "weather"}}
+        for wrong, param in (
+            ({"messages": begun, "tools": [tool]}, "tools"),  # nobody knows how this model calls
+            ({"messages": begun, "chat_template_kwargs": {"x": 1}}, "chat_template_kwargs.x"),
+            ({"prompt": "a", "tools": [tool]}, "tools"),
+            ({"prompt": "a", "continue_final_message": True}, "continue_final_message"),
+        ):
+            answer = http.post("/tokenize", json=wrong)
+            assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
 
     @pytest.mark.parametrize(
         ("path", "body"),

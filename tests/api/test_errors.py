@@ -34,10 +34,11 @@ def refuse(http: httpx.Client, path: str, body: Any) -> dict[str, Any]:
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "wizard", "content": "Hi"}]}, "messages[0].role"),
         ({"messages": [{"role": "user"}]}, "messages[0].content"),
-        ({"logit_bias": {"5": 1}}, "logit_bias"),
+        ({"logit_bias": {"5": 101}}, "logit_bias.5"),
+        ({"logit_bias": {"five": 1}}, "logit_bias.five"),
         ({"logprobs": True}, "logprobs"),
-        ({"tools": [{"type": "function"}]}, "tools"),
-        ({"response_format": {"type": "json_object"}}, "response_format.type"),
+        ({"tools": [{"type": "function"}]}, "tools.0.function"),
+        ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"stream_options": {"include": True}}, "stream_options.include"),
         ({"best": 1}, "best"),
     ],
@@ -82,6 +83,14 @@ def test_a_body_that_is_no_json_object_is_refused(http: httpx.Client, body: byte
     answer = http.post("/v1/completions", content=body, headers={"content-type": "application/json"})
     assert answer.status_code == 400
     assert answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/v1/messages"])
+@pytest.mark.parametrize("text", [b'"\\ud800"', b'"\xff"', b"NaN", b"1e999", b"[" * 100_000])
+def test_a_body_that_is_almost_json_is_refused(http: httpx.Client, path: str, text: bytes) -> None:
+    body = b'{"model": "smollm2", "max_tokens": 3, "messages": [], "input": %s}' % text
+    answer = http.post(path, content=body, headers={"content-type": "application/json"})
+    assert (answer.status_code, "JSON" in answer.json()["error"]["message"]) == (400, True)
 
 
 def test_an_unknown_path_and_a_wrong_method_have_openais_form(http: httpx.Client) -> None:

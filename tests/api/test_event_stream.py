@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
+from openllm.api import event_stream
 from openllm.api.event_stream import EventStream
+from openllm.api.http_protocol import ABORT
 from openllm.errors import RequestError
 
 
@@ -110,3 +114,32 @@ async def test_an_error_after_the_first_bytes_is_an_event() -> None:
     assert client.messages[0]["status"] == 200
     assert client.body.startswith(b'data: 1\n\ndata: {"error":{"message":"No."')
     assert client.complete
+
+
+async def test_a_client_that_leaves_too_much_unread_is_cut_off() -> None:
+    client = Client()
+    written = 0
+
+    async def produce(stream: EventStream) -> None:
+        nonlocal written
+        client.reads.clear()
+        while True:
+            stream.write(b"x" * 10_000)
+            written += 10_000
+            await asyncio.sleep(0)
+
+    async with asyncio.timeout(5):
+        await EventStream(produce)({"type": "http", ABORT: client.left.set}, client.receive, client.send)
+    assert 1_000_000 < written < 1_200_000
+
+
+async def test_a_client_that_reads_nothing_for_long_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_stream, "_STALL_SECONDS", 0.2)
+    client = Client()
+
+    async def produce(stream: EventStream) -> None:
+        client.reads.clear()
+        stream.write(b"one")
+
+    async with asyncio.timeout(5):
+        await EventStream(produce)({"type": "http", ABORT: client.left.set}, client.receive, client.send)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import concurrent.futures
+import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,8 +23,9 @@ PROMPTS = (
 
 
 @pytest.fixture(scope="module", params=["openvino", "vllm"])
-def real(request: pytest.FixtureRequest) -> Iterator[Served]:
-    with serving(MODEL, "--backend", request.param) as server:
+def real(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    data = str(tmp_path_factory.mktemp("data"))
+    with serving(MODEL, "--backend", request.param, "--data-dir", data) as server:
         server.until_ready(240)
         yield server
 
@@ -100,3 +103,30 @@ def test_a_killed_engine_is_started_again(real: Served) -> None:
         real.runner().kill()
         assert all("runner_died" in future.result(timeout=30) for future in streams)
     assert "Paris" in ask(real.client, "What is the capital of France?", max_tokens=24)
+
+
+def test_a_batch_answers_as_the_same_requests_do(real: Served) -> None:
+    lines = []
+    for number, prompt in enumerate(PROMPTS):
+        body = {"model": MODEL, "max_tokens": 16, "temperature": 0}
+        body["messages"] = [{"role": "user", "content": prompt}]
+        lines.append(
+            {"custom_id": str(number), "method": "POST", "url": "/v1/chat/completions", "body": body}
+        )
+    client = real.client
+    file = client.files.create(file=("in.jsonl", "\n".join(map(json.dumps, lines)).encode()), purpose="batch")
+    batch = client.batches.create(
+        input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h"
+    )
+    while batch.status not in ("completed", "failed", "expired"):
+        time.sleep(0.1)
+        batch = client.batches.retrieve(batch.id)
+    assert batch.request_counts is not None
+    assert batch.request_counts.completed == len(PROMPTS)
+    for text in client.files.content(batch.output_file_id or "").text.splitlines():
+        line = json.loads(text)
+        body = line["response"]["body"]
+        assert body["usage"]["completion_tokens"] >= 4
+        # Together the sums of an engine round differently than alone: only the beginning is compared.
+        alone = ask(client, PROMPTS[int(line["custom_id"])], max_tokens=16)
+        assert body["choices"][0]["message"]["content"][:12] == alone[:12]

@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from tests.cli.conftest import Run
+from tests.lora import ATTENTION, SMOLLM2, write_adapter
 
 
 @pytest.fixture(autouse=True)
@@ -114,3 +115,28 @@ def test_an_engine_option_that_the_engine_does_not_have(openllm: Run, smollm2_gg
 def test_an_address_that_is_not_here(openllm: Run) -> None:
     error, _ = refuse(openllm, "smollm2", "--host", "203.0.113.1", code=2)
     assert "203.0.113.1" in error
+
+
+def test_an_adapter_on_a_backend_that_ignores_it(openllm: Run, tmp_path: Path) -> None:
+    adapter = write_adapter(tmp_path / "sql", 1, modules=ATTENTION)
+    error, hint = refuse(openllm, "smollm2", "--backend", "openvino", "--adapter", f"sql={adapter}", code=2)
+    assert "openvino" in error
+    assert "--backend vllm" in hint
+
+
+def test_an_adapter_that_is_not_there(openllm: Run) -> None:
+    error, hint = refuse(openllm, "smollm2", "--adapter", "sql=./nowhere", code=2)
+    assert "nowhere" in error
+    assert "adapter_config.json" in hint
+
+
+def test_an_adapter_of_another_model(openllm: Run, tmp_path: Path) -> None:
+    adapter = write_adapter(tmp_path / "sql", 1, modules=ATTENTION, shape=SMOLLM2._replace(hidden=512))
+    error, _ = refuse(openllm, "smollm2", "--backend", "vllm", "--adapter", f"sql={adapter}", code=2)
+    assert "512" in error
+
+
+def test_image_urls_for_a_model_that_does_not_see(openllm: Run) -> None:
+    error, hint = refuse(openllm, "smollm2", "--allow-image-urls", "example.com", code=2)
+    assert "text only" in error
+    assert "vision model" in hint

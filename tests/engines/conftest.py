@@ -62,7 +62,7 @@ def configure(smollm2_gguf: Path, conversions: Path) -> Callable[..., EngineConf
         settings: dict[str, Any] = {
             "engine": engine, "path": str(smollm2_gguf), "name": "smollm2", "dtype": "auto",
             "quantization": "none", "context": CONTEXT, "max_sequences": 16, "kv_cache_bytes": 200 << 20,
-            "threads": 2, "cache": str(conversions),
+            "threads": 2, "cache": str(conversions), "tokenizer": str(smollm2_gguf),
         }  # fmt: skip
         if engine == "echo":
             settings["path"] = "echo"

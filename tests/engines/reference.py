@@ -28,6 +28,11 @@ class Reference:
         pairs = zip(likeliest, answer, strict=True)
         return next((index for index, (mine, theirs) in enumerate(pairs) if mine != theirs), None)
 
+    def logprobs(self, text: list[int]) -> list[list[float]]:
+        """Natural logarithms of probability of every token at each place but the first."""
+        rows: list[list[float]] = self._torch.log_softmax(self._logits(text[:-1]), -1).tolist()
+        return rows
+
     def perplexity(self, text: list[int]) -> float:
         logits = self._logits(text[:-1])
         loss = self._torch.nn.functional.cross_entropy(logits, self._torch.tensor(text[1:]))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import Any
 
+import msgspec
 import pytest
 
 from openllm.engines.base import EngineConfig
@@ -242,6 +243,14 @@ class TestRefusals:
         request = generation((prompt * 100)[: CONTEXT - 4], 4)
         tokens, finish = engine.run(request)[request.id]
         assert (len(tokens), finish) == (4, "length")
+
+    @pytest.mark.parametrize("wrong", [{"adapter": "sql"}, {"images": (b"",)}])
+    def test_adapters_and_images_where_there_are_none(
+        self, engine: EngineChild, prompt: list[int], wrong: dict[str, Any]
+    ) -> None:
+        with pytest.raises(RequestError):
+            engine.add(msgspec.structs.replace(generation(prompt), **wrong))
+        assert not engine.busy()
 
     def test_ids_outside_the_vocabulary(self, engine: EngineChild) -> None:
         if is_echo(engine):

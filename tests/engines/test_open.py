@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,8 @@ class TestRefusals:
             ("openvino", {"device": "cuda"}, "device"),
             ("openvino", {"tensor_parallel": 2}, "tensor_parallel"),
             ("openvino", {"options": {"speed": "9"}}, "engine_option"),
+            ("openvino", {"max_adapters": 1}, "adapter"),
+            ("echo", {"max_adapters": 1}, "adapter"),
             ("vllm", {"options": {"speed": "9"}}, "engine_option"),
             ("echo", {"options": {"speed": "9"}}, "options"),
         ],
@@ -60,6 +64,15 @@ class TestRefusals:
         with pytest.raises(UnsupportedOption) as refused:
             EngineChild(configure("vllm", **changes))
         assert refused.value.hint
+
+    def test_an_architecture_that_needs_torchvision(self, configure: Configure, tmp_path: Path) -> None:
+        """vLLM's LLaVA reads Pixtral's processor, which reads torchvision."""
+        if find_spec("vllm") is None or find_spec("torchvision") is not None:
+            pytest.skip("vllm is not installed, or torchvision is")
+        config = {"architectures": ["LlavaForConditionalGeneration"], "model_type": "llava"}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        with pytest.raises(EngineMissing, match="torchvision"):
+            EngineChild(configure("vllm", path=str(tmp_path), context=64, max_images=1))
 
     def test_missing_package(self, configure: Configure) -> None:
         """In an interpreter that cannot see the package."""
@@ -122,12 +135,14 @@ class TestGguf:
         self, configure: Configure, smollm2_gguf: Path, tmp_path: Path
     ) -> None:
         config = configure("openvino", quantization="int8", cache=str(tmp_path))
-        first, second = Child(_Opened, config), Child(_Opened, config)
+        first = Child(_Opened, config)
+        made = sorted(tmp_path.rglob("*"))
+        second = Child(_Opened, config)
         assert [line.split()[0] for line in first.ask(_reports)] == ["converting", "loading"]
         assert [line.split()[0] for line in second.ask(_reports)] == ["loading"]
         first.close()
         second.close()
-        assert len(list(tmp_path.iterdir())) == 1
+        assert sorted(tmp_path.rglob("*")) == made
 
 
 class _Opened:

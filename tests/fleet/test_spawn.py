@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from openllm.api.metrics import Metrics
-from openllm.engines.base import EngineConfig
+from openllm.engines.base import EngineConfig, Sampling
 from openllm.fleet.keeper import Keeper
 from openllm.fleet.spawn import Spawned, spawn
-from tests.fleet.test_keeper import ECHO, until_ready
+from tests.fleet.test_keeper import ECHO, Held, read_all, until_ready
 
 
 async def keep(early: Spawned) -> Keeper:
@@ -37,4 +37,19 @@ async def test_one_that_ended_before_it_was_told_is_replaced() -> None:
     early.load(ECHO)
     keeper = await keep(early)
     assert keeper.pid != early.child.pid
+    await keeper.stop(at_once=False)
+
+
+async def test_one_that_is_ready_before_it_is_attached_gets_what_waits() -> None:
+    early = spawn("echo")
+    early.load(ECHO)
+    await asyncio.sleep(1.5)  # its Ready is in the first bytes that are read
+
+    async def supply(_: object) -> EngineConfig:
+        return ECHO
+
+    keeper = Keeper(supply, Metrics(), early=early)
+    held = Held(keeper.desk, [([5, 6], Sampling(max_tokens=2))])
+    keeper.start()
+    assert [token for delta in await read_all(held) for token in delta.tokens] == [5, 6]
     await keeper.stop(at_once=False)

@@ -23,6 +23,12 @@ from openllm.weights.chat_guess import guess_chat, guess_task
         ("meta-llama-Llama-3.1-8B-Instruct", "llama3_json", "none"),
         ("openai-gpt-oss-120b", "harmony", "harmony"),
         ("google-gemma-2-2b-it", "none", "none"),
+        ("google-gemma-4-31B-it", "gemma", "gemma"),
+        ("LFM2.5-8B-A1B", "pythonic", "think"),
+        ("unsloth-Apriel-1.5", "hermes", "none"),
+        ("MiniMax-M2", "none", "think"),
+        ("NVIDIA-Nemotron-Nano-v2", "none", "think"),
+        ("deepseek-ai-DeepSeek-V3.2", "none", "think"),
         ("meetkai-functionary-medium-v3.1", "none", "none"),
     ],
 )

@@ -10,16 +10,19 @@ import pytest
 from openllm.errors import (
     CorruptFile,
     GatedModel,
+    InvalidAdapter,
     MissingRevision,
     OfflineMiss,
     SourceUnavailable,
     UnknownModel,
     WeightsError,
 )
+from openllm.weights.adapter import AdapterRef, inspect_adapter
 from openllm.weights.fetch import fetch
 from openllm.weights.manifest import HubFiles, Manifest, Weights
 from openllm.weights.settings import HubSettings
 from openllm.weights.store import Store
+from tests.lora import ATTENTION, write_adapter
 from tests.weights.builders import llama_files, manifest
 from tests.weights.conftest import Recorder
 from tests.weights.loopback_hub import LoopbackHub, LoopbackRepo
@@ -262,3 +265,24 @@ def test_a_mirror_that_tells_no_hashes_is_left_to_the_client(
 def test_a_name_that_no_repository_can_have(fetched: Fetcher) -> None:
     with pytest.raises(UnknownModel, match="no name of a hub repository"):
         fetched(manifest(HubFiles(repo="org/..model")))
+
+
+def test_a_lora_adapter_is_inspected_and_only_its_two_files_are_fetched(
+    fetched: Fetcher, hub: LoopbackHub, settings: HubSettings, tmp_path: Path
+) -> None:
+    folder = write_adapter(tmp_path / "made", 1, rank=4, modules=ATTENTION)
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    hub.repos["org/sql"] = LoopbackRepo(files | {"README.md": b"x", "optimizer.safetensors": b"x"})
+    adapter = inspect_adapter(AdapterRef("sql", "org/sql"), hub=settings, offline=False)
+    assert (adapter.rank, adapter.layers) == (4, 30)
+    weights = fetched(adapter.manifest())
+    assert {path.name: path.read_bytes() for path in Path(weights.path).iterdir()} == files
+    hub.asked.clear()
+    assert fetched(adapter.manifest(), offline=True) == weights
+    assert inspect_adapter(AdapterRef("sql", "org/sql"), hub=settings, offline=True) == adapter
+    assert hub.asked == []
+
+
+def test_a_repository_that_is_no_adapter(settings: HubSettings) -> None:
+    with pytest.raises(InvalidAdapter, match=r"adapter_config\.json"):
+        inspect_adapter(AdapterRef("sql", REPO), hub=settings, offline=False)

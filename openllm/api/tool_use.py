@@ -1,0 +1,138 @@
+"""What a request's tools come to: which functions may be called, whether one must be, and how often."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+
+from openllm.api.parameters import ChatRequest, FunctionTool, NamedTool
+from openllm.chat.json_schema import schema_fault
+from openllm.engines.base import Guide
+from openllm.errors import RequestError
+
+_NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
+
+
+class ToolUse(msgspec.Struct, frozen=True):
+    """``shown`` is what the model is told, as chat templates take it; ``schemas`` are those of the parameters, by the
+    functions' names. ``forced``: the answer must be calls, of the function ``name`` if that is not None.
+    ``most_calls`` None is without limit.
+    """
+
+    shown: list[dict[str, Any]]
+    schemas: dict[str, dict[str, Any]]
+    forced: bool = False
+    name: str | None = None
+    most_calls: int | None = None
+
+    def guide(self) -> Guide:
+        """What a forced answer must look like: the arguments where the function is known, else calls.
+
+        The form is ours, not the model's, as every engine can hold an answer to a JSON Schema.
+        """
+        if self.name is not None:
+            return Guide("json_schema", json.dumps(self.schemas[self.name]), "tools")
+        definitions: dict[str, Any] = {}
+        calls = [
+            _call_schema(name, _moved(schema, f"tool{index}", definitions))
+            for index, (name, schema) in enumerate(self.schemas.items())
+        ]
+        call = calls[0] if len(calls) == 1 else {"anyOf": calls}
+        whole = call if self.most_calls == 1 else {"type": "array", "items": call, "minItems": 1}
+        return Guide(
+            "json_schema", json.dumps({**whole, "$defs": definitions} if definitions else whole), "tools"
+        )
+
+
+def tool_use(request: ChatRequest) -> ToolUse | None:
+    """None where the model shall not call: without tools, and with ``tool_choice`` none, which keeps the tools from
+    the model. Raises ``RequestError`` for tools and choices that cannot be."""
+    tools = request.tools or []
+    choice = request.tool_choice
+    for index, tool in enumerate(tools):
+        _check(tool, index, tools)
+    if not tools:
+        if choice not in (None, "auto", "none"):
+            raise RequestError(
+                "tool_choice needs tools.", hint="Send tools, or leave it out.", param="tool_choice"
+            )
+        return None
+    if choice == "none":
+        return None
+    use = ToolUse(
+        shown=[_shown(tool) for tool in tools],
+        schemas={tool.function.name: tool.function.parameters or _NO_PARAMETERS for tool in tools},
+        most_calls=1 if request.parallel_tool_calls is False else None,
+    )
+    if not isinstance(choice, NamedTool):
+        return msgspec.structs.replace(use, forced=choice == "required")
+    name = choice.function.name
+    if name not in use.schemas:
+        raise RequestError(
+            f"tool_choice names the function {name!r}, which is not in tools.",
+            hint=f"Name one of {', '.join(sorted(use.schemas))}.",
+            param="tool_choice",
+        )
+    return msgspec.structs.replace(use, forced=True, name=name, most_calls=1)
+
+
+def _check(tool: FunctionTool, index: int, tools: list[FunctionTool]) -> None:
+    function = tool.function
+    where = f"tools[{index}].function"
+    if any(other.function.name == function.name for other in tools[:index]):
+        raise RequestError(
+            f"{where}.name is {function.name!r} for a second time.",
+            hint="Give every function a name of its own.",
+            param=f"{where}.name",
+        )
+    schema = function.parameters or _NO_PARAMETERS
+    fault = schema_fault(schema)
+    if not fault and schema.get("type", "object") != "object":
+        fault = "#/type must be object"
+    if fault:
+        raise RequestError(
+            f"{where}.parameters is no JSON Schema of an object: {fault}.",
+            hint="Correct the schema.",
+            param=f"{where}.parameters",
+        )
+
+
+def _shown(tool: FunctionTool) -> dict[str, Any]:
+    """A tool as it was sent. Some templates fail without a description or parameters, so these are always there."""
+    sent = tool.function.model_dump(exclude_unset=True)
+    function = {"name": sent.pop("name"), "description": sent.pop("description", None) or "", **sent}
+    function["parameters"] = tool.function.parameters or _NO_PARAMETERS
+    return {"type": "function", "function": function}
+
+
+def _call_schema(name: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {"name": {"type": "string", "enum": [name]}, "parameters": parameters},
+        "required": ["name", "parameters"],
+        "additionalProperties": False,
+    }
+
+
+def _moved(schema: dict[str, Any], name: str, definitions: dict[str, Any]) -> dict[str, Any]:
+    """A schema for use within another one: if it refers to its own parts, it moves to the definitions."""
+    changed = _with_references(schema, f"#/$defs/{name}")
+    if changed == schema:
+        return schema
+    definitions[name] = changed
+    return {"$ref": f"#/$defs/{name}"}
+
+
+def _with_references(value: Any, root: str) -> Any:
+    if isinstance(value, list):
+        return [_with_references(part, root) for part in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: root + part[1:]
+        if key == "$ref" and isinstance(part, str) and part.startswith("#")
+        else _with_references(part, root)
+        for key, part in value.items()
+    }

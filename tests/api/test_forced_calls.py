@@ -1,0 +1,120 @@
+"""Calls that guided decoding forces out of a small model, on the real engine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import openai
+import pytest
+from pydantic import BaseModel
+
+from tests.serving import MODEL, serving
+
+TOOLS: Any = [
+    {
+        "type": "function",
+        "function": {
+            "name": "get_weather",
+            "description": "The weather of a city.",
+            "parameters": {
+                "type": "object",
+                "properties": {
+                    "place": {"$ref": "#/$defs/place"},
+                    "unit": {"type": "string", "enum": ["C", "F"]},
+                },
+                "required": ["place", "unit"],
+                "additionalProperties": False,
+                "$defs": {
+                    "place": {
+                        "type": "object",
+                        "properties": {"city": {"type": "string", "maxLength": 20}},
+                        "required": ["city"],
+                        "additionalProperties": False,
+                    }
+                },
+            },
+        },
+    },
+    {"type": "function", "function": {"name": "now"}},
+]
+MESSAGES: Any = [{"role": "user", "content": "What is the weather in Paris?"}]
+NAMED: Any = {"type": "function", "function": {"name": "get_weather"}}
+
+
+class Place(BaseModel):
+    city: str
+
+
+class Weather(BaseModel):
+    place: Place
+    unit: str
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[openai.OpenAI]:
+    with serving(MODEL) as server:
+        server.until_ready()
+        with server.client as made:
+            yield made
+
+
+@pytest.mark.parametrize("temperature", [0, 1])
+@pytest.mark.parametrize("choice", ["required", NAMED])
+@pytest.mark.parametrize("parallel", [True, False])
+def test_the_call_is_valid(client: openai.OpenAI, choice: Any, parallel: bool, temperature: float) -> None:
+    answer = client.chat.completions.create(
+        model=MODEL,
+        messages=MESSAGES,
+        tools=TOOLS,
+        tool_choice=choice,
+        parallel_tool_calls=parallel,
+        temperature=temperature,
+        seed=1,
+        max_tokens=400,
+    )
+    (chosen,) = answer.choices
+    assert chosen.finish_reason == "tool_calls"
+    assert chosen.message.content is None
+    calls = chosen.message.tool_calls
+    assert calls
+    assert parallel or len(calls) == 1
+    for call in calls:
+        assert isinstance(call, openai.types.chat.ChatCompletionMessageFunctionToolCall)
+        assert call.function.name in ("get_weather", "now")
+        if call.function.name == "get_weather":
+            assert Weather.model_validate_json(call.function.arguments).unit in "CF"
+        else:
+            assert isinstance(json.loads(call.function.arguments), dict)
+    if choice is NAMED:
+        assert [call.function.name for call in calls if call.type == "function"] == ["get_weather"]
+
+
+def test_a_stream_says_the_same(client: openai.OpenAI) -> None:
+    options: Any = {
+        "model": MODEL,
+        "messages": MESSAGES,
+        "tools": TOOLS,
+        "tool_choice": NAMED,
+        "temperature": 0,
+    }
+    whole = client.chat.completions.create(**options).choices[0].message.tool_calls
+    with client.chat.completions.stream(**options) as stream:
+        streamed = stream.get_final_completion().choices[0]
+    assert streamed.finish_reason == "tool_calls"
+    assert whole
+    assert streamed.message.tool_calls
+    assert streamed.message.tool_calls[0].function.arguments == whole[0].function.arguments
+
+
+def test_a_forced_call_and_a_response_format_exclude_each_other(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(
+            model=MODEL,
+            messages=MESSAGES,
+            tools=TOOLS,
+            tool_choice="required",
+            response_format={"type": "json_object"},
+        )
+    assert caught.value.param == "response_format"

@@ -10,6 +10,7 @@ OpenLLMError
 ├── RequestError               a request body that cannot be served                   400
 │   ├── UnsupportedParameter   a parameter we do not implement
 │   ├── ContextLengthExceeded  prompt + max_tokens do not fit the context
+│   ├── TaskNotServed          the model does something else than was asked for
 │   ├── NotAllowed             what the server was not started to allow               403
 │   ├── ModelNotServed         the ``model`` field names another model                404
 │   ├── ObjectNotFound         no stored object of that id                            404
@@ -108,6 +109,10 @@ class UnsupportedParameter(RequestError):
 
 class ContextLengthExceeded(RequestError):
     code = "context_length_exceeded"
+
+
+class TaskNotServed(RequestError):
+    code = "task_not_served"
 
 
 class NotAllowed(RequestError):

@@ -13,7 +13,17 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp
 
 from openllm import __version__
-from openllm.api import adapters, batches, completions, files, models, probes
+from openllm.api import (
+    adapters,
+    batches,
+    completions,
+    embeddings,
+    files,
+    models,
+    probes,
+    rerank,
+    tokenize,
+)
 from openllm.api.archive import Archive
 from openllm.api.auth import Auth
 from openllm.api.body_limit import BodyLimit
@@ -57,7 +67,20 @@ def create_app(
     app.state.service = service
     app.state.responses = responses.Responses()
     app.state.archive = archive
-    for room in (completions, responses, messages, models, adapters, files, batches, probes):
+    rooms = (
+        completions,
+        responses,
+        messages,
+        embeddings,
+        rerank,
+        tokenize,
+        models,
+        adapters,
+        files,
+        batches,
+        probes,
+    )
+    for room in rooms:
         app.include_router(room.router)
     archive.routes = app
     return Recorder(AnthropicErrors(_layers(app, options)), observers)

@@ -137,6 +137,87 @@ class ModelList(BaseModel):
     data: list[Model]
 
 
+class TextUsage(BaseModel):
+    """Tokens of texts that were encoded, special ones included."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class Embedding(BaseModel):
+    """The vector of one text: numbers, or base64 of them as float32, little endian."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class EmbeddingList(BaseModel):
+    """A vector for each text, in their order."""
+
+    object: Literal["list"]
+    data: list[Embedding]
+    model: str
+    usage: TextUsage
+
+
+class RankedText(BaseModel):
+    """A document's text."""
+
+    text: str
+
+
+class Ranked(BaseModel):
+    """A document by its place in the request."""
+
+    index: int
+    relevance_score: float
+    document: RankedText | None = None
+
+
+class Ranking(BaseModel):
+    """Documents, the best first."""
+
+    id: str
+    model: str
+    results: list[Ranked]
+    usage: TextUsage
+
+
+class Score(BaseModel):
+    """Of one pair of texts."""
+
+    object: Literal["score"]
+    index: int
+    score: float
+
+
+class ScoreList(BaseModel):
+    """A score for each pair, in their order."""
+
+    id: str
+    object: Literal["list"]
+    created: int = Field(description="Seconds since 1970.")
+    model: str
+    data: list[Score]
+    usage: TextUsage
+
+
+class Tokens(BaseModel):
+    """Token ids, how many, and the longest prompt with its answer; ``token_strs`` if asked for."""
+
+    count: int
+    max_model_len: int
+    tokens: list[int]
+    token_strs: list[str] | None
+
+
+class Detokenized(BaseModel):
+    """The text of token ids."""
+
+    prompt: str
+
+
 class Life(BaseModel):
     """Of ``/livez``."""
 

@@ -6,15 +6,18 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
+from typing import TypeVar
 
 from openllm.api.account import Account
 from openllm.api.caller import ANYONE, CALLER, Caller
 from openllm.engines.base import Delta, Sampling
+from openllm.engines.encoding import Vector
 from openllm.errors import DeadlineExceeded
 from openllm.fleet.desk import Desk
-from openllm.fleet.submission import Submission
+from openllm.fleet.submission import EncodingSubmission, GenerationSubmission, Submission
 
 Prompts = Sequence[tuple[list[int], Sampling]]
+S = TypeVar("S", bound=Submission)
 
 
 class Exchange:
@@ -71,24 +74,14 @@ class Exchange:
             f"The answer was not complete within the {self.seconds:g} s that it may take."
         )
 
-    def submit(
-        self,
-        desk: Desk,
-        prompts: Prompts,
-        deliver: Callable[[Delta], None],
-        *,
-        adapter: str = "",
-        images: tuple[bytes, ...] = (),
-    ) -> Submission:
-        """Submit sequences as this request's: they count against its key's limits and end with its deadline.
+    def submit(self, desk: Desk, tokens: float, begin: Callable[[Caller], S]) -> S:
+        """Make a submission this request's: it counts against its key's limits and ends with its deadline.
 
-        Raises ``RateLimited``.
+        It is expected to use so many ``tokens``; ``begin`` makes it. Raises ``RateLimited``.
         """
         if self.account is not None:
-            shared = {id(prompt): len(prompt) for prompt, _ in prompts}
-            expected = sum(desk.expected_tokens(sampling) for _, sampling in prompts)
-            self.reserved += self.account.reserve(sum(shared.values()) + expected)
-        submission = desk.submit(prompts, deliver, self.caller, adapter=adapter, images=images)
+            self.reserved += self.account.reserve(tokens)
+        submission = begin(self.caller)
         self.submissions.append(submission)
         left = self.left()
         if left is not None:
@@ -125,9 +118,27 @@ def submit(
     *,
     adapter: str = "",
     images: tuple[bytes, ...] = (),
-) -> Submission:
+) -> GenerationSubmission:
     """Submit sequences for whoever this task works for. Raises ``RateLimited``."""
+    shared = {id(prompt): len(prompt) for prompt, _ in prompts}
+    expected = sum(desk.expected_tokens(sampling.max_tokens) for _, sampling in prompts)
+    return _submit(
+        desk,
+        sum(shared.values()) + expected,
+        lambda caller: desk.submit(prompts, deliver, caller, adapter=adapter, images=images),
+    )
+
+
+def submit_encodings(
+    desk: Desk, texts: Sequence[tuple[list[int], int]], deliver: Callable[[Vector], None]
+) -> EncodingSubmission:
+    """As ``submit``, for texts to be encoded: see ``Desk.submit_encodings``."""
+    tokens = sum(len(ids) for ids, _ in texts)
+    return _submit(desk, tokens, lambda caller: desk.submit_encodings(texts, deliver, caller))
+
+
+def _submit(desk: Desk, tokens: float, begin: Callable[[Caller], S]) -> S:
     caller, exchange = CALLER.get(), EXCHANGE.get()
     if exchange is None or exchange.ended is not None or caller.background:
-        return desk.submit(prompts, deliver, caller, adapter=adapter, images=images)
-    return exchange.submit(desk, prompts, deliver, adapter=adapter, images=images)
+        return begin(caller)
+    return exchange.submit(desk, tokens, begin)

@@ -39,7 +39,7 @@ class Prompter:
     def __init__(self, tokenizer: ChatTokenizer, chat: ChatFormat, context: int) -> None:
         self.context = context
         self.end_ids = tokenizer.stop_ids
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self._chat = ChatPrompter(tokenizer, chat)
         self._texts: TokenTexts | None = None
         self._unmarked = unmarked_specials(tokenizer, self._chat.format.marks)
@@ -54,8 +54,8 @@ class Prompter:
             ids = self._encode(prompt, special=True)
         else:
             ids = prompt
-            if max(ids) >= self._tokenizer.vocabulary:
-                last = self._tokenizer.vocabulary - 1
+            if max(ids) >= self.tokenizer.vocabulary:
+                last = self.tokenizer.vocabulary - 1
                 raise RequestError(f"A token id of the prompt is not in 0..{last}.", param="prompt")
         if not ids:
             raise RequestError("The prompt is empty.", hint="Send at least one token.", param="prompt")
@@ -65,7 +65,7 @@ class Prompter:
         try:
             if len(text) > _SURELY_LONG * self.context:
                 self._check_length(text)
-            return self._tokenizer.encode(text, add_special_tokens=special)
+            return self.tokenizer.encode(text, add_special_tokens=special)
         except TypeError as error:
             # JSON can say half of a UTF-16 pair, which is no character: the tokenizer does not call that text.
             raise RequestError(
@@ -77,7 +77,7 @@ class Prompter:
         tokens more than the whole."""
         tokens = -_EXTRA_TOKENS
         for start in range(0, len(text), _PIECE):
-            piece = self._tokenizer.encode(text[start : start + _PIECE], add_special_tokens=False)
+            piece = self.tokenizer.encode(text[start : start + _PIECE], add_special_tokens=False)
             tokens += len(piece) - _EXTRA_TOKENS
             if tokens > self.context:
                 raise ContextLengthExceeded(
@@ -105,19 +105,19 @@ class Prompter:
 
     def check_ids(self, ids: list[int] | None) -> None:
         """Raise ``UnsupportedParameter`` for stop ids that the model cannot say."""
-        if ids and max(ids) >= self._tokenizer.vocabulary:
-            last = self._tokenizer.vocabulary - 1
+        if ids and max(ids) >= self.tokenizer.vocabulary:
+            last = self.tokenizer.vocabulary - 1
             raise UnsupportedParameter(f"A stop_token_ids entry is not in 0..{last}.", param="stop_token_ids")
 
     def detokenizer(self, prompt: list[int], stop: tuple[str, ...]) -> Detokenizer:
         """For the answer to ``prompt``."""
-        return Detokenizer(self._tokenizer, prompt, stop)
+        return Detokenizer(self.tokenizer, prompt, stop)
 
     def token_texts(self) -> TokenTexts:
         """Raises ``UnsupportedParameter`` if they are not known."""
         if self._texts is None:
             try:
-                self._texts = TokenTexts(self._tokenizer.backend)
+                self._texts = TokenTexts(self.tokenizer.backend)
             except UnsupportedOption as error:
                 raise UnsupportedParameter(
                     error.message, hint="Leave logprobs out.", param="logprobs"
@@ -135,12 +135,12 @@ class Prompter:
         if not request.echo:
             teller = TokenTeller(detokenizer, texts)
             return Choice(prompt.ids, sampling, detokenizer, teller=teller)
-        text = self._tokenizer.decode(prompt.ids) if prompt.text is None else prompt.text
+        text = self.tokenizer.decode(prompt.ids) if prompt.text is None else prompt.text
 
         def opening(places: Places | None) -> TextDelta:
             if texts is None:
                 return TextDelta(text)
-            return scored_prompt(self._tokenizer, texts, prompt.ids, text, places)
+            return scored_prompt(self.tokenizer, texts, prompt.ids, text, places)
 
         teller = TokenTeller(detokenizer, texts, opening=opening, offset=len(text), keeps=keeps)
         return Choice(prompt.ids, sampling, detokenizer, teller=teller)
@@ -167,6 +167,6 @@ class Prompter:
         if prompt.guide is not None:
             sampling = msgspec.structs.replace(sampling, guide=prompt.guide)
         elif parser is not None and self._unmarked is not None:
-            marked = MarkupDetokenizer(self._tokenizer, prompt.ids, stop, self._unmarked)
+            marked = MarkupDetokenizer(self.tokenizer, prompt.ids, stop, self._unmarked)
             return Choice(prompt.ids, sampling, marked, parser)
         return Choice(prompt.ids, sampling, self.detokenizer(prompt.ids, stop), parser)

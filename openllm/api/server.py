@@ -25,12 +25,15 @@ from openllm.api.options import FrontOptions
 from openllm.api.prompter import Prompter
 from openllm.api.recorder import Observe
 from openllm.api.service import Service
+from openllm.api.text_encoder import TextEncoder
 from openllm.chat.tokenizer import load_tokenizer
+from openllm.engines.encoding import ENCODER_TASKS
 from openllm.fleet.adapters import Served
 from openllm.fleet.keeper import Keeper
 from openllm.fleet.port import BACKLOG
 from openllm.fleet.spawn import Spawned
 from openllm.fleet.supply import Supply
+from openllm.formats.sentence_model import read_sentence_model
 from openllm.plan import Plan
 from openllm.weights.manifest import Weights
 
@@ -89,7 +92,14 @@ async def _serve(
         tell=tell,
         adapters=[Served(each.name, each.reference) for each in plan.adapters],
     )
-    service = Service(options.names, keeper, metrics, context=plan.context, queue=options.queue)
+    service = Service(
+        options.names,
+        keeper,
+        metrics,
+        context=plan.context,
+        queue=options.queue,
+        task=plan.manifest.task,
+    )
     service.images = Images(plan.sees, _image_fetcher(options.image_hosts))
     if plan.adapter_loading:
         service.adapter_loader = AdapterLoader(keeper, supply, options.names)
@@ -142,8 +152,17 @@ class _PrompterLoader:
 
     async def __call__(self, weights: Weights) -> None:
         """Set the service's prompter. Raises what is wrong with the tokenizer."""
-        chat = self._plan.manifest.chat
-        tokenizer = await asyncio.to_thread(load_tokenizer, Path(weights.tokenizer), self._cache, chat.stop)
+        manifest, context, path = self._plan.manifest, self._plan.context, Path(weights.tokenizer)
+        chat = manifest.chat
+        tokenizer = await asyncio.to_thread(load_tokenizer, path, self._cache, chat.stop)
+        if manifest.task in ENCODER_TASKS:
+            self._service.encoder = TextEncoder(
+                tokenizer,
+                read_sentence_model(path),
+                manifest.embedding,
+                context=context,
+                width=manifest.shape.hidden,
+            )
         self._service.prompter.set_result(Prompter(tokenizer, chat, self._plan.context))
 
 

@@ -18,25 +18,39 @@ from openllm.api.images import Images
 from openllm.api.metrics import Metrics
 from openllm.api.parameters import ChatRequest, CompletionRequest, Parameters
 from openllm.api.prompter import Prompter
+from openllm.api.text_encoder import Text, TextEncoder
 from openllm.api.told_answer import ToldAnswer
 from openllm.engines.base import Sampling
-from openllm.errors import ModelNotServed, Overloaded
+from openllm.engines.encoding import ENCODER_TASKS
+from openllm.errors import ModelNotServed, Overloaded, TaskNotServed
 from openllm.fleet.keeper import Keeper
 
 # Between two looks at a stream: one that was quiet at both is shown to live, so after twice this at the latest.
 KEEP_ALIVE_SECONDS = 4.5
+_WORK = {"embedding": "makes embeddings", "rerank": "scores pairs of texts"}
+_ROUTES = {"embedding": "/v1/embeddings, /v1/rerank or /v1/score", "rerank": "/v1/rerank or /v1/score"}
 
 
 class Service:
     """``names`` are what the ``model`` field may say for the model itself, the first one is shown; ``context`` is in
-    tokens; ``queue`` bounds the sequences that wait for the engine. ``adapter_loader`` is None unless clients may load
-    LoRA adapters; ``images`` brings those of conversations."""
+    tokens; ``queue`` bounds the sequences or texts that wait for the engine. ``task`` is the model's; ``encoder`` is
+    set before the prompter for one that encodes. ``adapter_loader`` is None unless clients may load LoRA adapters;
+    ``images`` brings those of conversations."""
 
     def __init__(
-        self, names: tuple[str, ...], keeper: Keeper, metrics: Metrics, *, context: int, queue: int
+        self,
+        names: tuple[str, ...],
+        keeper: Keeper,
+        metrics: Metrics,
+        *,
+        context: int,
+        queue: int,
+        task: str = "chat",
     ) -> None:
         self.names = names
         self.context = context
+        self.task = task
+        self.encoder: TextEncoder | None = None
         self.keeper = keeper
         self.metrics = metrics
         self.created = int(time.time())
@@ -69,7 +83,41 @@ class Service:
     def check(self, request: Parameters, sequences: int) -> None:
         """Raise what speaks against taking a request, before anything is spent on it."""
         self.check_name(request.model)
+        if self.task in ENCODER_TASKS:
+            raise TaskNotServed(
+                f"The model {self.names[0]!r} {_WORK[self.task]}; it does not generate text.",
+                hint=f"Use {_ROUTES[self.task]}.",
+                param="model",
+            )
         request.check()
+        self._check_room(sequences)
+
+    def check_encodes(self, name: str, tasks: tuple[str, ...], texts: int) -> None:
+        """As ``check``, for a request that a model of one of ``tasks`` can serve."""
+        self.check_name(name)
+        if self.task not in tasks:
+            wanted = "embeddings" if tasks == ("embedding",) else "scores"
+            routes = _ROUTES.get(self.task, "/v1/chat/completions or /v1/completions")
+            raise TaskNotServed(
+                f"The model {self.names[0]!r} {_WORK.get(self.task, 'generates text')}; it gives no {wanted}.",
+                hint=f"Use {routes}, or serve an embedding model: openllm start all-minilm",
+                param="model",
+            )
+        self._check_room(texts)
+
+    def count_encoded(self, texts: list[Text]) -> dict[str, int]:
+        """Count the tokens of texts that were encoded; the ``usage`` object."""
+        tokens = sum(len(text.ids) for text in texts)
+        self.metrics.prompt_tokens += tokens
+        return {"prompt_tokens": tokens, "total_tokens": tokens}
+
+    async def until_encoder(self) -> TextEncoder:
+        """As ``until_prompter``, for a model that encodes."""
+        await self.until_prompter()
+        assert self.encoder is not None
+        return self.encoder
+
+    def _check_room(self, sequences: int) -> None:
         refusal = self.keeper.refusal()
         if refusal is not None:
             raise refusal

@@ -64,6 +64,11 @@ class ChatTokenizer:
         text: str = self.backend.decode(ids, skip_special_tokens=skip_special_tokens)
         return text
 
+    def token(self, index: int) -> str:
+        """The vocabulary's own entry of a token id, which must be in it; bytes are written as it writes them."""
+        text: str | None = self.backend.id_to_token(index)
+        return text or ""
+
 
 def load_tokenizer(path: Path, cache: Path | None = None, stop: Sequence[str] = ()) -> ChatTokenizer:
     """Load the tokenizer of a model's folder (tokenizer.json) or of a .gguf file.

@@ -16,9 +16,13 @@ from openllm.errors import EngineMissing, UsageError
 if TYPE_CHECKING:
     from openllm.api.key_ring import KeyRing
     from openllm.api.options import FrontOptions, Tls
+    from openllm.plan import Plan
 
 _WAITING_PER_RUNNING = 16  # how many sequences may wait for each that can run, unless --queue says
 _SHORTEST_QUEUE = 2048
+# One request has up to 2,048 texts, and each is done with in far less time than an answer is generated.
+_TEXTS_PER_RUNNING = 64
+_SHORTEST_TEXT_QUEUE = 16_384
 _MAX_BODY = 32 * 1024 * 1024
 
 
@@ -43,7 +47,8 @@ class FrontChoices(NamedTuple):
     queue: Annotated[
         int | None,
         typer.Option(
-            min=0, help="Most sequences that wait, 429 beyond; by default 16 for each that can run."
+            min=0,
+            help="Most sequences or texts that wait, 429 beyond; by default 16 or 64 for each that can run.",
         ),
     ] = None
     request_timeout: Annotated[
@@ -85,15 +90,14 @@ class FrontChoices(NamedTuple):
         return Guard(self._keys(host), self._tls())
 
     def options(
-        self, guard: Guard, names: tuple[str, ...], concurrency: int, image_hosts: tuple[str, ...]
+        self, guard: Guard, names: tuple[str, ...], plan: Plan, image_hosts: tuple[str, ...]
     ) -> FrontOptions:
-        """These choices for a model of these names that runs ``concurrency`` sequences at once."""
+        """These choices for a model of these names that is run as planned."""
         from openllm.api.options import FrontOptions
 
-        queue = max(_SHORTEST_QUEUE, _WAITING_PER_RUNNING * concurrency) if self.queue is None else self.queue
         return FrontOptions(
             names=names,
-            queue=queue,
+            queue=_usual_queue(plan) if self.queue is None else self.queue,
             drain_seconds=self.drain_timeout,
             stall_seconds=self.stall_timeout,
             keys=guard.keys,
@@ -147,6 +151,14 @@ class FrontChoices(NamedTuple):
             raise EngineMissing(
                 "Traces need OpenTelemetry, which is not installed.", hint="pip install 'openllm[otel]'"
             )
+
+
+def _usual_queue(plan: Plan) -> int:
+    from openllm.weights.encoder_facts import ENCODER_TASKS
+
+    if plan.manifest.task in ENCODER_TASKS:
+        return max(_SHORTEST_TEXT_QUEUE, _TEXTS_PER_RUNNING * plan.concurrency)
+    return max(_SHORTEST_QUEUE, _WAITING_PER_RUNNING * plan.concurrency)
 
 
 class Guard(NamedTuple):

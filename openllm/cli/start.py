@@ -160,6 +160,6 @@ def _serve(
     note(f"listening on {address(sock, 'http' if guard.tls is None else 'https')}")
     from openllm.api.server import serve
 
-    options = front.options(guard, tuple(dict.fromkeys((plan.name, model))), plan.concurrency, image_hosts)
+    options = front.options(guard, tuple(dict.fromkeys((plan.name, model))), plan, image_hosts)
     kept = data.options(folder, plan.concurrency)
     serve(sock, supply, options, kept=kept, early=early, tell=note)

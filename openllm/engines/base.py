@@ -9,6 +9,9 @@ from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
 
+from openllm.engines.encoding import EncoderTask
+from openllm.formats.sentence_model import Activation, Steps
+
 FinishReason = Literal["stop", "length", "abort", "error"]
 GuideKind = Literal["json_schema", "json_object", "regex", "choice", "grammar"]
 Logprobs = list[tuple[int, float]]
@@ -108,13 +111,22 @@ class AdapterFiles(msgspec.Struct, frozen=True, array_like=True):
     path: str
 
 
+class EncoderSteps(msgspec.Struct, frozen=True, kw_only=True):
+    """How an encoder's vectors are made; see ``formats.sentence_model``. ``activation`` is for scores."""
+
+    task: EncoderTask
+    steps: Steps = Steps()
+    activation: Activation = "sigmoid"
+
+
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What an engine is started with, decided by the plan.
 
     ``path`` is a folder or a .gguf file; ``kv_cache_bytes`` the size of the KV cache; ``max_sequences`` the
     widest batch; ``context`` the longest prompt + answer in tokens; ``cache`` a folder for compiled or
     converted forms; ``tokenizer`` a folder with tokenizer.json or a .gguf file, "" if there is none (guides are
-    then refused); ``options`` are the engine's own, each known to it or refused.
+    then refused); ``options`` are the engine's own, each known to it or refused; ``encoder`` is None for a model
+    that generates.
 
     ``max_adapters`` LoRA adapters of up to ``max_adapter_rank`` can be kept, 0 if none, of which one batch mixes
     ``adapter_slots``; ``adapters`` are loaded before the engine is ready. ``max_images`` is the most that a prompt may
@@ -143,6 +155,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_adapter_rank: int = 0
     adapters: tuple[AdapterFiles, ...] = ()
     max_images: int = 0
+    encoder: EncoderSteps | None = None
 
 
 class Engine(Protocol):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple, cast
 
 from openllm.engines.base import Engine, EngineConfig
+from openllm.engines.encoding import Encoder
 from openllm.errors import EngineMissing, OpenLLMError, RunnerFailed, UnsupportedOption
 
 Report = Callable[[str], None]
@@ -34,6 +35,11 @@ _MAKERS = {
         adapters=True,
     ),
 }
+_ENCODERS = {
+    "echo": _Maker("openllm.engines.echo_encoder", "EchoEncoder"),
+    "openvino": _Maker("openllm.engines.openvino_encoder", "OpenVINOEncoder", ("openvino",)),
+    "vllm": _MAKERS["vllm"]._replace(module="openllm.engines.vllm_encoder", name="VLLMEncoder"),
+}
 
 
 def open_engine(config: EngineConfig, report: Report) -> Engine:
@@ -42,11 +48,20 @@ def open_engine(config: EngineConfig, report: Report) -> Engine:
     Raises ``UnsupportedOption`` (no such engine, or one of its options), ``EngineMissing`` (its package
     is not installed), ``WeightsError`` (they cannot be converted) and ``RunnerFailed`` (anything else).
     """
-    maker = _MAKERS.get(config.engine)
+    return cast(Engine, _open(config, report, _MAKERS))
+
+
+def open_encoder(config: EngineConfig, report: Report) -> Encoder:
+    """As ``open_engine``, for a model that encodes: ``config.encoder`` says how."""
+    return cast(Encoder, _open(config, report, _ENCODERS))
+
+
+def _open(config: EngineConfig, report: Report, makers: dict[str, _Maker]) -> object:
+    maker = makers.get(config.engine)
     if maker is None:
         raise UnsupportedOption(
             f"There is no engine {config.engine!r}.",
-            hint=f"Choose one of {', '.join(_MAKERS)}.",
+            hint=f"Choose one of {', '.join(makers)}.",
             param="backend",
         )
     if config.options and config.engine != "echo":
@@ -63,7 +78,8 @@ def open_engine(config: EngineConfig, report: Report) -> Engine:
         )
     try:
         make = getattr(importlib.import_module(maker.module), maker.name)
-        return cast(Engine, make(config, report))
+        made: object = make(config, report)
+        return made
     except OpenLLMError:
         raise
     except ModuleNotFoundError as error:

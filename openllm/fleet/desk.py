@@ -6,14 +6,15 @@ import itertools
 from collections.abc import Callable, Iterable
 
 from openllm.engines.base import Delta, FinishReason, Generation, Sampling
+from openllm.engines.encoding import Encoding, Vector
 from openllm.errors import OpenLLMError, RunnerDied
 from openllm.fleet.caller import ANYONE, Caller
 from openllm.fleet.fair_queue import FairQueue
 from openllm.fleet.observer import Observer
 from openllm.fleet.pace import Pace
 from openllm.fleet.room import Room
-from openllm.fleet.submission import Sequence, Submission
-from openllm.runner.wire import Abort, Add, ToRunner
+from openllm.fleet.submission import EncodingSubmission, GenerationSubmission, Sequence, Submission
+from openllm.runner.wire import Abort, Add, Encode, ToRunner
 
 Send = Callable[[ToRunner], None]
 _LEARNING = 0.05  # weight of the latest answer in the average length of answers
@@ -50,7 +51,7 @@ class Desk:
         *,
         adapter: str = "",
         images: tuple[bytes, ...] = (),
-    ) -> Submission:
+    ) -> GenerationSubmission:
         """Take in sequences that belong together; they run when a runner has room and it is their caller's turn.
 
         ``deliver`` gets their deltas, the first one after this has returned.
@@ -58,12 +59,23 @@ class Desk:
         generations = [
             Generation(next(self._ids), prompt, sampling, adapter, images) for prompt, sampling in prompts
         ]
-        submission = Submission(generations, deliver, self._clock(), caller)
-        queue = self._queue_of(caller)
-        for sequence in submission.sequences:
-            self._sequences[sequence.id] = sequence
-            queue.push(caller.name, sequence.id, sequence)
-        self._dispatch()
+        submission = GenerationSubmission(generations, deliver, self._clock(), caller)
+        self._take_in(submission)
+        return submission
+
+    def submit_encodings(
+        self,
+        texts: Iterable[tuple[list[int], int]],
+        deliver: Callable[[Vector], None],
+        caller: Caller = ANYONE,
+    ) -> EncodingSubmission:
+        """As ``submit``, for texts to be encoded, each with where its second one begins (see ``Encoding``).
+
+        ``deliver`` gets a vector for each, in any order, the first one after this has returned.
+        """
+        encodings = [Encoding(next(self._ids), ids, second) for ids, second in texts]
+        submission = EncodingSubmission(encodings, deliver, self._clock(), caller)
+        self._take_in(submission)
         return submission
 
     def cancel(
@@ -90,11 +102,11 @@ class Desk:
         self._dispatch()
 
     def close(self, message: str) -> None:
-        """The runner is gone: what had no token yet waits for one more try, the rest ends with ``message``."""
+        """The runner is gone: what may run again waits for that, the rest ends with ``message``."""
         self._send = None
         lost = [self._sequences[i] for i in sorted(self._at_runner, reverse=True)]
         self._at_runner.clear()
-        again = {s.submission for s in lost if not s.submission.started and not s.submission.retried}
+        again = {s.submission for s in lost if s.submission.repeatable}
         for sequence in lost:
             submission = sequence.submission
             if submission in again:
@@ -143,6 +155,18 @@ class Desk:
         if ended:
             self._dispatch()
 
+    def receive_vectors(self, vectors: list[Vector]) -> None:
+        """Deliver one step of an encoder."""
+        self.last_heard = self._clock()
+        for vector in vectors:
+            sequence = self._sequences.get(vector.id)
+            if sequence is None:
+                continue  # cancelled while it was on its way
+            self._end(sequence, "error" if vector.error else "stop")
+            sequence.submission.deliver(vector)
+        if vectors:
+            self._dispatch()
+
     def silent_for(self) -> float:
         """Seconds since the runner was heard while it had work; 0 when it has none."""
         if self._send is None or not self._at_runner:
@@ -169,34 +193,48 @@ class Desk:
         seconds = self._pace.seconds_for(len(self._queue), self._clock()) or _SHORTEST_RETRY_SECONDS
         return min(_LONGEST_RETRY_SECONDS, max(_SHORTEST_RETRY_SECONDS, seconds))
 
-    def expected_tokens(self, sampling: Sampling) -> float:
-        """How long an answer will be, in tokens, judged by those before it."""
-        return min(sampling.max_tokens, self._usual_tokens)
+    def expected_tokens(self, most: int) -> float:
+        """How long an answer of at most ``most`` tokens will be, judged by those before it."""
+        return min(most, self._usual_tokens)
 
     def answering(self, adapter: str) -> int:
         """Open sequences of a LoRA adapter."""
-        return sum(sequence.generation.adapter == adapter for sequence in self._sequences.values())
+        return sum(sequence.adapter == adapter for sequence in self._sequences.values())
 
     def __len__(self) -> int:
         """Open sequences."""
         return len(self._sequences)
 
+    def _take_in(self, submission: Submission) -> None:
+        caller = submission.caller
+        queue = self._queue_of(caller)
+        for sequence in submission.sequences:
+            self._sequences[sequence.id] = sequence
+            queue.push(caller.name, sequence.id, sequence)
+        self._dispatch()
+
     def _dispatch(self) -> None:
         """Send the runner as many sequences as it has room for."""
         if self._send is None:
             return
-        chosen: list[Generation] = []
+        generations: list[Generation] = []
+        encodings: list[Encoding] = []
         while (sequence := self._next()) is not None:
             if not self._at_runner:
                 self._busy_since = self._clock()
             self._at_runner.add(sequence.id)
             if sequence.submission.dispatched_at is None:
                 sequence.submission.dispatched_at = self._clock()
-            sampling = sequence.generation.sampling
-            self._charge(sequence, len(sequence.generation.prompt) + self.expected_tokens(sampling))
-            chosen.append(sequence.generation)
-        if chosen:
-            self._send(Add(chosen))
+            self._charge(sequence, len(sequence.prompt) + self.expected_tokens(sequence.most_tokens))
+            request = sequence.request
+            if isinstance(request, Generation):
+                generations.append(request)
+            else:
+                encodings.append(request)
+        if generations:
+            self._send(Add(generations))
+        if encodings:
+            self._send(Encode(encodings))
 
     def _abort(self, known: list[int]) -> None:
         """Stop sequences that the runner has, and give it others in their place."""
@@ -222,7 +260,7 @@ class Desk:
         if sequence.id in self._at_runner:
             self._at_runner.discard(sequence.id)
             self._pace.ended(self._clock())
-            self._charge(sequence, len(sequence.generation.prompt) + sequence.tokens - sequence.charged)
+            self._charge(sequence, len(sequence.prompt) + sequence.tokens - sequence.charged)
             if reason in ("stop", "length"):
                 self._usual_tokens += _LEARNING * (sequence.tokens - self._usual_tokens)
         else:

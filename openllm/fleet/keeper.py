@@ -20,10 +20,13 @@ from openllm.fleet.process import RunnerProcess
 from openllm.fleet.restart import RestartPolicy
 from openllm.fleet.spawn import Spawned, spawn
 from openllm.fleet.state import State
-from openllm.runner.wire import AdapterDone, Failed, Load, Progress, Ready, Step, Stop, ToFront
+from openllm.runner.wire import AdapterDone, Failed, Load, Progress, Ready, Step, Stop, ToFront, Vectors
 
 _log = logging.getLogger("openllm.fleet")
 _STOP_SECONDS = 5.0
+# An encoder forms its batches itself, of texts of like length: it must see some to choose from. What it has is no
+# longer shared fairly, so not too many.
+_TEXTS_TO_CHOOSE_FROM = 4  # for each that a batch holds
 
 Supply = Callable[[Callable[[str], None]], Awaitable[EngineConfig]]
 
@@ -79,7 +82,7 @@ class Keeper:
 
     @property
     def ready(self) -> bool:
-        """Has the engine decoded a token, and is it not wedged?"""
+        """Has the engine decoded a token or encoded a text, and is it not wedged?"""
         return self.state is State.READY and not self.wedged
 
     @property
@@ -140,7 +143,7 @@ class Keeper:
         self._ended.clear()
         self._ready_at = None
         self._why = None
-        self._width = config.max_sequences
+        self._width = config.max_sequences * (1 if config.encoder is None else _TEXTS_TO_CHOOSE_FROM)
         self.state = State.STARTING if self.state is not State.FAILED else State.FAILED
         self.doing = "starting the engine"
         if self._process is None:
@@ -197,6 +200,8 @@ class Keeper:
         match message:
             case Step(deltas):
                 self.desk.receive(deltas)
+            case Vectors(vectors):
+                self.desk.receive_vectors(vectors)
             case Ready(seconds):
                 self._become_ready(seconds)
             case Progress(text):

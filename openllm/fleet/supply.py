@@ -7,8 +7,9 @@ from pathlib import Path
 
 import msgspec
 
-from openllm.engines.base import MOST_IMAGES, AdapterFiles, EngineConfig
+from openllm.engines.base import MOST_IMAGES, AdapterFiles, EncoderSteps, EngineConfig
 from openllm.fleet.pulling import pull
+from openllm.formats.sentence_model import Steps, read_activation, read_sentence_model
 from openllm.plan import Plan
 from openllm.weights.adapter import adapter_manifest
 from openllm.weights.local import open_local
@@ -117,8 +118,33 @@ def engine_config(plan: Plan, weights: Weights, cache: Path, options: dict[str, 
         memory_fraction=plan.memory_fraction,
         eager=plan.eager,
         options=options,
+        encoder=_encoder_steps(plan.manifest, Path(weights.path)),
         max_adapters=plan.max_adapters,
         adapter_slots=plan.adapter_slots,
         max_adapter_rank=plan.max_adapter_rank,
         max_images=MOST_IMAGES if plan.sees else 0,
+    )
+
+
+def _encoder_steps(manifest: Manifest, folder: Path) -> EncoderSteps | None:
+    """How the model's vectors or scores are made: as the recipe says, else its files, else as
+    sentence-transformers does it: the mean of an encoder's tokens. A decoder has seen all only at its last one.
+
+    Raises ``UnsupportedOption`` for what no engine has and ``CorruptFile``.
+    """
+    if manifest.task == "rerank":
+        return EncoderSteps(task="rerank", activation=read_activation(folder))
+    if manifest.task != "embedding":
+        return None
+    steps = read_sentence_model(folder).steps
+    if steps is None:
+        steps = Steps(pooling="last" if manifest.shape.architecture.endswith("ForCausalLM") else "mean")
+    wanted = manifest.embedding
+    return EncoderSteps(
+        task="embedding",
+        steps=Steps(
+            pooling=steps.pooling if wanted.pooling is None else wanted.pooling,
+            dense=steps.dense,
+            normalize=steps.normalize if wanted.normalize is None else wanted.normalize,
+        ),
     )

@@ -10,6 +10,7 @@ from openllm.errors import InvalidAdapter, UnsupportedOption, UsageError
 from openllm.memory import readable
 from openllm.plan.values import Decision, Overrides
 from openllm.weights.adapter import Adapter
+from openllm.weights.encoder_facts import ENCODER_TASKS
 from openllm.weights.manifest import Manifest
 
 ENGINES = ("vllm",)
@@ -40,6 +41,14 @@ def check_backend(overrides: Overrides) -> None:
     """Raise ``UnsupportedOption`` if the backend that was asked for serves no adapters; looks nothing up."""
     if wants_adapters(overrides) and overrides.backend not in (None, *ENGINES):
         raise no_adapters(overrides, f"The {overrides.backend} backend", "Use --backend vllm.")
+
+
+def check_task(overrides: Overrides, manifest: Manifest) -> None:
+    """Raise ``UnsupportedOption`` if adapters are wanted of a model that encodes."""
+    if wants_adapters(overrides) and manifest.task in ENCODER_TASKS:
+        raise no_adapters(
+            overrides, f"{manifest.name}, a model for {manifest.task},", "Choose a chat model: openllm models"
+        )
 
 
 def no_adapters(overrides: Overrides, what: str, hint: str) -> UnsupportedOption:

@@ -9,7 +9,14 @@ import msgspec
 from openllm.errors import DoesNotFit, UnsupportedOption, UsageError
 from openllm.machine import Machine
 from openllm.memory import adapter_bytes, readable
-from openllm.plan.adapters import AdapterRoom, adapter_room, check_adapters, check_backend, wants_adapters
+from openllm.plan.adapters import (
+    AdapterRoom,
+    adapter_room,
+    check_adapters,
+    check_backend,
+    check_task,
+    wants_adapters,
+)
 from openllm.plan.limits import check_numbers
 from openllm.plan.narrow import blocked_before, candidates
 from openllm.plan.precision import decide_dtype, decide_kv_dtype, stored_kv_dtype
@@ -51,6 +58,7 @@ def make_plan(
     _check_threads(overrides, machine)
     _check_echo(overrides)
     check_backend(overrides)
+    check_task(overrides, manifests[0])
     check_adapters(adapters, manifests[0])
     room = adapter_room(adapters, overrides)
     found = candidates(manifests, machine, overrides, installed)
@@ -153,14 +161,15 @@ def _complete(
 
 def sees(route: Route) -> bool:
     """Can this way take images?"""
-    return route.manifest.sees and route.engine == "vllm"
+    return route.manifest.sees and route.engine == "vllm" and not route.encodes
 
 
 def _sight(route: Route) -> tuple[Decision, ...]:
     if not route.manifest.sees:
         return ()
     able = sees(route)
-    why = "the model sees" if able else f"{route.engine} runs its text part only"
+    part = "texts are encoded only" if route.encodes else f"{route.engine} runs its text part only"
+    why = "the model sees" if able else part
     return (Decision("images", "yes" if able else "no", why),)
 
 

@@ -26,7 +26,6 @@ def candidates(
     """
     _check_names(overrides)
     chosen = of_variant(manifests, overrides.variant)
-    _check_task(chosen[0])
     found = routes(chosen, machine, installed, echo=overrides.backend == "echo")
     if not found:
         raise _only_elsewhere(chosen)
@@ -79,15 +78,6 @@ def of_variant(manifests: Sequence[Manifest], variant: str | None) -> list[Manif
             param="variant",
         )
     return found
-
-
-def _check_task(manifest: Manifest) -> None:
-    if manifest.task in ("embedding", "rerank"):
-        raise UnsupportedOption(
-            f"{manifest.name} is a model for {manifest.task}; this version serves text generation.",
-            hint="Choose a chat model: openllm models",
-            param="model",
-        )
 
 
 def _only_elsewhere(manifests: Sequence[Manifest]) -> UnsupportedOption:

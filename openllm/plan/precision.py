@@ -51,6 +51,14 @@ def decide_dtype(route: Route, machine: Machine, overrides: Overrides) -> Decisi
 def decide_kv_dtype(route: Route, machine: Machine, overrides: Overrides) -> Decision:
     """The dtype of the KV cache. Raises ``UnsupportedOption`` for one that the engine has not."""
     asked = overrides.kv_cache_dtype
+    if not route.caches:
+        if asked is not None:
+            raise UnsupportedOption(
+                f"{route.manifest.name} keeps no KV cache.",
+                hint="Leave --kv-cache-dtype out.",
+                param="kv_cache_dtype",
+            )
+        return Decision("kv_cache_dtype", "auto", "the model keeps no cache")
     if asked is None or asked.lower() == "auto":
         why = "OpenVINO keeps it in 8 bit" if route.engine == "openvino" else "the engine's own choice"
         return Decision("kv_cache_dtype", "auto", why)

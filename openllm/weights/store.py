@@ -24,7 +24,7 @@ from pathlib import Path
 import msgspec
 
 from openllm.errors import WeightsError
-from openllm.weights.manifest import HubFiles, LocalPath, Manifest, PypiFile, Weights
+from openllm.weights.manifest import HubFiles, LocalPath, Manifest, PypiFile, PypiFolder, Weights
 
 
 class StoredFile(msgspec.Struct, frozen=True):
@@ -58,7 +58,7 @@ def _label(manifest: Manifest) -> str:
     match manifest.source:
         case HubFiles(repo=repo):
             label = repo
-        case PypiFile(package=package, version=version):
+        case PypiFile(package=package, version=version) | PypiFolder(package=package, version=version):
             label = f"{package}-{version}"
         case LocalPath(path=path):
             label = Path(path).name

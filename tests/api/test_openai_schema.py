@@ -152,6 +152,7 @@ def refusals(ours: Document, theirs: Document, path: str, method: str) -> set[st
 def test_both_have_the_routes_that_matter(ours: Document, theirs: Document) -> None:
     assert {
         ("/v1/chat/completions", "post"), ("/v1/completions", "post"), ("/v1/models", "get"),
+        ("/v1/embeddings", "post"),
         ("/v1/files", "post"), ("/v1/files", "get"), ("/v1/files/{file_id}", "get"),
         ("/v1/files/{file_id}", "delete"), ("/v1/files/{file_id}/content", "get"), ("/v1/batches", "post"),
         ("/v1/batches", "get"), ("/v1/batches/{batch_id}", "get"), ("/v1/batches/{batch_id}/cancel", "post"),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from openllm.api.metrics import Metrics
 from openllm.engines.base import Delta, Sampling
+from openllm.engines.encoding import Encoding, Vector
+from openllm.errors import DeadlineExceeded
 from openllm.fleet.caller import Caller
 from openllm.fleet.desk import Desk
-from openllm.fleet.submission import Submission
-from openllm.runner.wire import Abort, Add, ToRunner
+from openllm.fleet.submission import EncodingSubmission, GenerationSubmission
+from openllm.runner.wire import MOST_TOKENS_A_FRAME, Abort, Add, Encode, ToRunner, parted
 
 WIDTH = 8
 ROOM = 9  # one more than the batch
@@ -22,13 +24,24 @@ class Office:
         self.desk = Desk(Metrics(), lambda: self.now)
         self.sent: list[ToRunner] = []
         self.delivered: list[Delta] = []
+        self.vectors: list[Vector] = []
 
     def open(self, width: int = WIDTH) -> None:
         self.desk.open(self.sent.append, width)
 
-    def submit(self, caller: str = "", count: int = 1, *, background: bool = False) -> Submission:
+    def submit(self, caller: str = "", count: int = 1, *, background: bool = False) -> GenerationSubmission:
         prompts = [([1, 2, 3], Sampling(max_tokens=10)) for _ in range(count)]
         return self.desk.submit(prompts, self.delivered.append, Caller(caller, background))
+
+    def encode(self, caller: str = "", count: int = 1, length: int = 3) -> EncodingSubmission:
+        texts = [([1] * length, 0) for _ in range(count)]
+        return self.desk.submit_encodings(texts, self.vectors.append, Caller(caller))
+
+    def encodings(self) -> list[list[int]]:
+        """Ids of texts that were sent since the last look, message by message."""
+        found = [[each.id for each in m.encodings] for m in self.sent if isinstance(m, Encode)]
+        self.sent.clear()
+        return found
 
     def added(self) -> list[int]:
         """Ids that were sent since the last look, in order."""
@@ -138,3 +151,66 @@ def test_a_submission_knows_its_times_and_tokens() -> None:
     office.desk.receive([Delta(g.id, [5, 6]) for g in submission.generations])
     times = submission.submitted_at, submission.dispatched_at, submission.first_token_at
     assert (*times, submission.answer_tokens) == (0.0, 2.0, 3.0, 4)
+
+
+def test_texts_that_go_at_the_same_moment_go_in_one_message() -> None:
+    office = Office()
+    waiting = office.encode("a", 3), office.encode("b", 3)
+    office.open()
+    (together,) = office.encodings()
+    assert sorted(together) == sorted(waiting[0].ids + waiting[1].ids)
+    more = office.encode("a", 20)
+    (rest,) = office.encodings()
+    assert rest == more.ids[: ROOM - 6]
+    office.desk.receive_vectors([Vector(i, b"1234") for i in together])
+    (rest,) = office.encodings()
+    assert rest == more.ids[ROOM - 6 : ROOM]
+    assert [each.id for each in office.vectors] == together
+
+
+def test_texts_are_shared_fairly_by_their_tokens() -> None:
+    office = Office()
+    office.open(1)
+    many = office.encode("long", 50, length=30)
+    few = office.encode("short", 2)
+    office.sent.clear()
+    office.desk.receive_vectors([Vector(many.ids[0], b"1234"), Vector(many.ids[1], b"1234")])
+    (chosen,) = office.encodings()
+    assert chosen == few.ids
+
+
+def test_texts_without_a_vector_run_again_however_often() -> None:
+    office = Office()
+    texts = office.encode(count=3)
+    for _ in range(4):
+        office.open()
+        assert office.encodings() == [texts.ids if not office.vectors else texts.ids[1:]]
+        if not office.vectors:
+            office.desk.receive_vectors([Vector(texts.ids[0], b"1234")])
+        office.desk.close("The runner ended.")
+    assert len(office.vectors) == 1
+    assert (len(office.desk), office.desk.queued()) == (2, 2)
+
+
+def test_texts_end_with_a_deadline_or_their_client() -> None:
+    office = Office()
+    office.open(1)
+    late, gone, last = office.encode(count=3), office.encode(count=3), office.encode()
+    office.sent.clear()
+    office.desk.expire(late, DeadlineExceeded("Too late."))
+    assert [(each.id, each.error, each.kind) for each in office.vectors] == [
+        (each, "Too late.", "DeadlineExceeded") for each in late.ids
+    ]
+    assert office.sent[0] == Abort(late.ids[:2])
+    office.desk.cancel(gone)
+    assert last.ids in office.encodings()
+    assert len(office.vectors) == 3
+    assert (late.prompt_tokens, late.answer_tokens) == (9, 0)
+
+
+def test_texts_are_parted_where_a_frame_has_no_room() -> None:
+    long = [1] * (MOST_TOKENS_A_FRAME // 2)
+    texts = [Encoding(id, long) for id in range(1, 6)]
+    assert [[each.id for each in m.encodings] for m in parted(Encode(texts)) if isinstance(m, Encode)] == [
+        [1, 2], [3, 4], [5],
+    ]  # fmt: skip

@@ -91,7 +91,18 @@ NO_ENGINE = (
     manifest("odd:gguf", "q4_0", msgspec.structs.replace(SMOL, architecture="OddForCausalLM"), format="gguf",
              quantization="gguf-q4_0", engines=()),
 )  # fmt: skip
-EMBEDDING = (manifest("minilm", "f32", SMOL, task="embedding"),)
+MINILM = Shape(
+    architecture="BertModel", parameters=22_713_216, layers=6, hidden=384, heads=12, kv_heads=12, head_size=32,
+    vocabulary=30_522,
+)  # fmt: skip
+ENCODER = (
+    manifest("minilm", "f32", MINILM, dtype="float32", bytes=90_868_376, context=256, engines=("openvino", "vllm"),
+             task="embedding"),
+)  # fmt: skip
+OLD_ENCODER = (
+    manifest("nomic", "f32", msgspec.structs.replace(MINILM, architecture="NomicBertModel"), dtype="float32",
+             engines=("openvino", "vllm"), task="embedding"),
+)  # fmt: skip
 
 
 def cpu_host(

@@ -11,7 +11,7 @@ from openllm.memory import adapter_bytes
 from openllm.plan import Overrides, Plan, make_plan
 from openllm.weights.adapter import Adapter, AdapterRef
 from openllm.weights.manifest import LocalPath
-from tests.plan.examples import ALL, BASE, IR, LLAMA, LLAMA_8B, SMOL, SMOLLM2, cpu_host
+from tests.plan.examples import ALL, BASE, ENCODER, IR, LLAMA, LLAMA_8B, SMOL, SMOLLM2, cpu_host
 
 
 def adapter(name: str = "sql", **facts: Any) -> Adapter:
@@ -55,6 +55,15 @@ def test_room_for_those_that_are_loaded_later() -> None:
     wide = planned(adapter(rank=100), allow_adapter_loading=True, max_adapters=30)
     assert (wide.max_adapters, wide.adapter_slots, wide.max_adapter_rank) == (30, 8, 128)
     assert planned(allow_adapter_loading=True, max_adapter_rank=9).max_adapter_rank == 16
+
+
+def test_a_model_that_encodes_takes_none() -> None:
+    for option in ({"adapters": (AdapterRef("sql", "./sql"),)}, {"allow_adapter_loading": True}):
+        with pytest.raises(
+            UnsupportedOption, match="minilm, a model for embedding, cannot serve LoRA"
+        ) as caught:
+            make_plan(ENCODER, cpu_host(), Overrides(**option), installed=ALL)
+        assert "openllm models" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize("backend", ["openvino", "echo"])

@@ -13,7 +13,7 @@ from tests.plan.examples import (
     BASE,
     BNB,
     DEEPSEEK,
-    EMBEDDING,
+    ENCODER,
     GEMMA,
     GIB,
     GPT_OSS,
@@ -21,6 +21,7 @@ from tests.plan.examples import (
     LLAMA,
     LLAMA_LARGE,
     NO_ENGINE,
+    OLD_ENCODER,
     SMOLLM2,
     cpu_host,
 )
@@ -195,7 +196,10 @@ def test_gguf_weights_as_floats() -> None:
         (BNB, {}, "runs on transformers only", "openllm models"),
         (NO_ENGINE, {}, "No engine can run odd:gguf (OddForCausalLM)", "openllm models"),
         (GEMMA, {"backend": "openvino"}, "cannot read GGUF files of Gemma2ForCausalLM", "--backend vllm"),
-        (EMBEDDING, {}, "embedding", "openllm models"),
+        (ENCODER, {"kv_cache_bytes": GIB}, "keeps no KV cache", "--kv-cache"),
+        (ENCODER, {"kv_cache_dtype": "u8"}, "keeps no KV cache", "--kv-cache-dtype"),
+        (ENCODER, {"quantize": "int4"}, "--quantize int4", "int8"),
+        (OLD_ENCODER, {"backend": "openvino"}, "cannot open safetensors of NomicBertModel", "--backend vllm"),
         (LLAMA, {"variant": "q2"}, "no variant 'q2'", "bf16, awq, q4_k_m"),
         (SMOLLM2, {"device": "cuda"}, "no GPU was found", "--device cpu"),
         (SMOLLM2, {"device": "tpu"}, "no device 'tpu'", "cpu, cuda"),
@@ -315,3 +319,19 @@ def test_small_kv_cache_shortens_the_context() -> None:
         plan(SMOLLM2, kv_cache_bytes=32 << 20, context=8192)
     assert "--kv-cache 102MiB or more" in (caught.value.hint or "")
     assert plan(SMOLLM2, kv_cache_bytes=102 << 20, context=8192).context == 8192
+
+
+def test_a_model_that_encodes_is_planned_without_a_cache() -> None:
+    made = plan(ENCODER)
+    assert (made.engine, made.kv_cache_bytes, made.context, made.concurrency) == ("openvino", 0, 256, 256)
+    assert made.weight_bytes == 90_868_376
+    quantized = plan(ENCODER, quantize="int8")
+    assert quantized.quantization == "int8"
+    assert quantized.weight_bytes < made.weight_bytes / 3
+    assert plan(ENCODER, backend="vllm").kv_cache_bytes == 0
+    assert plan(OLD_ENCODER).engine == "vllm"
+
+
+def test_a_model_that_encodes_must_fit_too() -> None:
+    with pytest.raises(DoesNotFit, match="missing"):
+        make_plan(ENCODER, cpu_host(free=300 << 20), Overrides(), installed=ALL)

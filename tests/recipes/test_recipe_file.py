@@ -33,7 +33,7 @@ _BAD = [
     ("engines: [openvino]", "engines: [openvin]", "models[0].variants[1].engines[0]", "'openvino'"),
     ("engines: [openvino]", "engines: []", "models[0].variants[1].engines", "at least 1 item"),
     ("engines: [openvino]", "engines: [vllm, vllm]", "models[0].variants[1].engines[1]", "named twice"),
-    ("[vllm, tr", "[openvino, tr", "models[0].variants[0].engines[0]", "cannot open the format safetensors"),
+    ("[vllm, tr", "[openvino, tr", "models[0].variants[0].engines[0]", "only of models that encode"),
     ("gguf-q8_0", "gptq", "models[0].variants[1].quantization", "the format gguf holds no gptq"),
     ("dtype: bfloat16", "quantization: gguf-f16", "models[0].variants[0].quantization", "holds no gguf-f16"),
     ("          files: [parrot-7b-chat.Q8_0.gguf]\n", "", "models[0].variants[1].source", "gguf files"),
@@ -49,6 +49,12 @@ _BAD = [
     ("title: Parrot\n", "", "title", "missing"),
     ("title: Parrot", "title: Parrot\ntitle: Polly", "title", "the key is given twice"),
     ("title: Parrot", "title: 2.0", "title", "valid string, not 2.0"),
+    ("{hub: Aviary/Parrot-7B-Chat}", "{pypi: a, version: '1', folder: b, files: []}",
+     "models[0].variants[0].source.files", "at least 1 item"),
+    ("{hub: Aviary/Parrot-7B-Chat}", "{pypi: a, version: '1', folder: b, files: [{path: ../c, bytes: 1, sha256: "
+     + "a" * 64 + "}]}", "models[0].variants[0].source.files[0].path", "does not lie in the folder"),
+    ("{hub: Aviary/Parrot-7B-Chat}", "{pypi: a, version: '1', folder: b, fils: []}",
+     "models[0].variants[0].source.fils", "did you mean 'files'?"),
     ("title: Parrot", "title: 2024-01-31", "title", "valid string"),
 ]  # fmt: skip
 

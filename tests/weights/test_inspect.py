@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ from openllm.errors import (
 from openllm.recipes.registry import Registry, shipped_folder
 from openllm.weights.fetch import fetch
 from openllm.weights.inspect import manifests
-from openllm.weights.manifest import HubFiles, LocalPath, Manifest, PypiFile
+from openllm.weights.manifest import HubFiles, LocalPath, Manifest, PypiFile, PypiFolder
 from openllm.weights.settings import HubSettings
 from openllm.weights.store import Store
 from tests.weights.builders import LLAMA_CONFIG, llama_files, llama_gguf, write_folder
@@ -345,3 +346,54 @@ def test_the_start_path_imports_nothing_heavy(tmp_path: Path) -> None:
     ended = subprocess.run([sys.executable, "-c", _LIGHT, str(path)], capture_output=True, text=True)
     assert ended.stderr.strip() == ""
     assert ended.returncode == 0
+
+
+# Models that encode
+
+
+def encoder_files(model_type: str, architecture: str, **config: object) -> dict[str, bytes]:
+    facts: dict[str, Any] = {
+        "architectures": [architecture],
+        "model_type": model_type,
+        "torch_dtype": "float32",
+        **config,
+    }
+    return llama_files(**facts)
+
+
+def test_a_sentence_transformer_folder(inspected: Inspector, tmp_path: Path) -> None:
+    files = encoder_files("bert", "BertModel", matryoshka_dimensions=[64, 32])
+    files["modules.json"] = b"[]"
+    files["sentence_bert_config.json"] = b'{"max_seq_length": 128}'
+    (found,) = inspected(str(write_folder(tmp_path / "encoder", files)))
+    assert (found.task, found.context, found.engines[0]) == ("embedding", 128, "openvino")
+    assert (found.embedding.least_dimensions, found.embedding.dimensions) == (32, (32, 64))
+
+
+@pytest.mark.parametrize(
+    ("model_type", "architecture", "pad", "context"),
+    [("bert", "BertForSequenceClassification", 0, 512), ("xlm-roberta", "XLMRobertaForSequenceClassification", 1, 510),
+     ("roberta", "RobertaForSequenceClassification", 1, 510)],
+)  # fmt: skip
+def test_a_reranker_folder(
+    inspected: Inspector, tmp_path: Path, model_type: str, architecture: str, pad: int, context: int
+) -> None:
+    files = encoder_files(model_type, architecture, pad_token_id=pad)
+    (found,) = inspected(str(write_folder(tmp_path / "reranker", files)))
+    assert (found.task, found.context) == ("rerank", context)
+    assert found.engines == ("openvino", "vllm", "transformers")
+
+
+def test_an_encoder_that_openvino_cannot_build(inspected: Inspector, tmp_path: Path) -> None:
+    files = encoder_files("nomic_bert", "NomicBertModel")
+    (found,) = inspected(str(write_folder(tmp_path / "encoder", files)))
+    assert (found.task, found.engines) == ("embedding", ("vllm", "transformers"))
+
+
+def test_a_recipe_with_a_folder_of_a_wheel(inspected: Inspector) -> None:
+    first = inspected("all-minilm", offline=True)[0]
+    assert isinstance(first.source, PypiFolder)
+    assert first.source.bytes > first.bytes == 90_868_376
+    assert first.engines[0] == "openvino"
+    (qwen, _) = inspected("qwen3-embedding", offline=True)
+    assert (qwen.embedding.pooling, qwen.embedding.least_dimensions) == ("last", 32)

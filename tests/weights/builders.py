@@ -138,7 +138,7 @@ def llama_gguf(
         "llama.attention.head_count": 4,
         "llama.attention.head_count_kv": 2,
         "tokenizer.ggml.tokens": [f"token{index}" for index in range(300)],
-        "tokenizer.chat_template": "{% for message in messages %}<tool_call>{% endfor %}",
+        "tokenizer.chat_template": '{% for message in messages %}<tool_call>{"arguments": 1}{% endfor %}',
     }
     return gguf(
         facts | (metadata or {}),

@@ -29,7 +29,7 @@ from tests.weights.builders import LLAMA_CONFIG, llama_files, llama_gguf, write_
 from tests.weights.conftest import Recorder
 from tests.weights.loopback_hub import LoopbackHub, LoopbackRepo
 
-TEMPLATE = "{{ bos }}<tool_call>{{ tool }}</tool_call><think>"
+TEMPLATE = '{{ bos }}<tool_call>{"arguments": {{ tool }}}</tool_call><think>'
 
 
 class Inspector:

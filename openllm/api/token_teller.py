@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import msgspec
 
@@ -98,8 +99,12 @@ class _Content:
     def _begin(self, start: int) -> None:
         """The text begins at ``start``: forget the tokens that end before."""
         self._begun = True
-        ends = [entry.offset for entry in self._waiting[1:]]
-        before = sum(1 for end in ends if end <= start)
+        before = 0
+        for entry, following in pairwise(self._waiting):
+            # Tokens of one character begin together: none of them ends before it.
+            if entry.offset >= start or following.offset > start:
+                break
+            before += 1
         del self._waiting[:before]
 
 

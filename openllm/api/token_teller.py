@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
 
 import msgspec
 
@@ -99,13 +98,9 @@ class _Content:
     def _begin(self, start: int) -> None:
         """The text begins at ``start``: forget the tokens that end before."""
         self._begun = True
-        before = 0
-        for entry, following in pairwise(self._waiting):
-            # Tokens of one character begin together: none of them ends before it.
-            if entry.offset >= start or following.offset > start:
-                break
-            before += 1
-        del self._waiting[:before]
+        # Tokens of one character begin together, and none of them ends before it.
+        first = max((entry.offset for entry in self._waiting if entry.offset <= start), default=0)
+        self._waiting = [entry for entry in self._waiting if entry.offset >= first]
 
 
 class MeanLogprob(msgspec.Struct):

@@ -54,6 +54,7 @@ def tell(
     prompt=st.sampled_from(["", "<think>\n"]),
 )
 @example(pieces=["<think>", "x" * 90, "</think>", "\n\n", "Hello", " 😀"], cuts=[], prompt="")
+@example(pieces=["<think>", "</think>", " 😀"], cuts=[], prompt="")
 @example(pieces=["x" * 90, "</thi", "x", "</think>", "Hello"], cuts=[], prompt="<think>\n")
 def test_the_tokens_told_are_those_of_the_content(
     tokenizer: ChatTokenizer, texts: TokenTexts, pieces: list[str], cuts: list[int], prompt: str

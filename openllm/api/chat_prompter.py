@@ -92,7 +92,7 @@ class ChatPrompter:
             else:
                 messages = tell_of_tools(messages, use.shown, self._how(use))
             self._check_use(use, request)
-        text = _render(request, template, messages, tools, harmony=self.format.harmony)
+        text = _render(request, template, messages, tools, self.format)
         guide = _guide(request, use)
         if guide is not None:
             text += self.format.forced_opening(text, use.name if use is not None else None)
@@ -151,10 +151,9 @@ def _render(
     template: _Template,
     messages: Sequence[Message],
     tools: list[dict[str, Any]] | None,
-    *,
-    harmony: bool,
+    form: AnswerFormat,
 ) -> str:
-    switches = template_switches(request, template.calls, harmony=harmony)
+    switches = template_switches(request, template.calls, form)
     goes_on = bool(request.continue_final_message)
     begins = not goes_on if request.add_generation_prompt is None else request.add_generation_prompt
     if goes_on:

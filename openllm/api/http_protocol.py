@@ -56,13 +56,19 @@ class HttpProtocol(HttpToolsProtocol):
         self._stop_timer()
         if self.transport.is_closing():
             return
-        if self.cycle is None or self.cycle.response_complete:
+        if self._may_answer():
             body = msgspec.json.encode(error_body(RequestError(msg)))
             head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(
                 body
             )
             self.transport.write(STATUS_LINE[400] + head + body)
         self.transport.close()
+
+    def _may_answer(self) -> bool:
+        """Would nothing stand in the middle of another answer? Some errors show when the headers are complete, and
+        the request has begun."""
+        cycle = self.cycle
+        return cycle is None or cycle.response_complete or not (cycle.response_started or self.pipeline)
 
     def timeout_keep_alive_handler(self) -> None:
         """The connection was idle for long: if an answer still waits to be read, it never will be."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from openllm.api.parameters import ChatRequest
+from openllm.chat.answer_format import NONE, AnswerFormat
 from openllm.chat.call_traits import CallTraits
 from openllm.errors import RequestError, UnsupportedParameter
 
@@ -15,12 +16,13 @@ _TAKEN = frozenset(
 _HARMONY_EFFORTS = ("low", "medium", "high")
 
 
-def template_switches(request: ChatRequest, traits: CallTraits, *, harmony: bool) -> dict[str, Any]:
+def template_switches(request: ChatRequest, traits: CallTraits, form: AnswerFormat) -> dict[str, Any]:
     """The template's variables, ``chat_template_kwargs`` over what ``reasoning_effort`` means to it.
+    A model that does not reason may be told not to.
 
     Raises ``UnsupportedParameter`` for what the template does not look at, as it would have no effect.
     """
-    switches = _effort(request, traits, harmony=harmony)
+    switches = _effort(request, traits, form)
     for name, value in (request.chat_template_kwargs or {}).items():
         where = f"chat_template_kwargs.{name}"
         if name in _TAKEN:
@@ -37,11 +39,11 @@ def template_switches(request: ChatRequest, traits: CallTraits, *, harmony: bool
     return switches
 
 
-def _effort(request: ChatRequest, traits: CallTraits, *, harmony: bool) -> dict[str, Any]:
+def _effort(request: ChatRequest, traits: CallTraits, form: AnswerFormat) -> dict[str, Any]:
     effort = request.reasoning_effort
     if effort is None:
         return {}
-    if harmony and effort not in _HARMONY_EFFORTS:
+    if form.harmony and effort not in _HARMONY_EFFORTS:
         raise UnsupportedParameter(
             f"This model does not know the reasoning_effort {effort!r}.",
             hint=f"Use one of {', '.join(_HARMONY_EFFORTS)}.",
@@ -52,7 +54,7 @@ def _effort(request: ChatRequest, traits: CallTraits, *, harmony: bool) -> dict[
         switches[traits.effort] = effort
     if traits.switch:
         switches[traits.switch] = effort != "none"
-    if not switches:
+    if not switches and not (effort == "none" and form.reasoning == NONE):
         raise UnsupportedParameter(
             "This model's reasoning cannot be set: its chat template has no switch for it.",
             hint="Leave reasoning_effort out.",

@@ -142,6 +142,8 @@ def test_bodies_that_cannot_be_served_are_4xx_and_stop_nobody(hostile: Served) -
         b"Content-Length: -5",
         b"Content-Length: 5, 5",
         b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity",
+        b"Transfer-Encoding: xchunked",
+        b"Transfer-Encoding: identity",
         b"Transfer-Encoding : chunked",
         b"X-A: b\x00c",
         b"X-A: b\nContent-Length : 5",

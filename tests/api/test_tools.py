@@ -281,3 +281,5 @@ def test_a_model_whose_calls_are_unknown_refuses_to_choose(http: httpx.Client) -
 def test_a_model_without_a_switch_refuses_it(http: httpx.Client) -> None:
     body = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}], "reasoning_effort": "low"}
     assert http.post("/v1/chat/completions", json=body).json()["error"]["param"] == "reasoning_effort"
+    answer = http.post("/v1/chat/completions", json={**body, "reasoning_effort": "none", "max_tokens": 1})
+    assert answer.status_code == 200  # it does not reason anyway

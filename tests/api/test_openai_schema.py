@@ -41,14 +41,10 @@ REFUSED: dict[str, dict[str, str]] = {
         "store: other values": "chat completions are not stored",
         "verbosity": "no open model is trained to follow it",
         "web_search_options": "the server asks nobody else",
-        "logprobs: other values": "not implemented",
-        "top_logprobs: other values": "not implemented",
     },
     "post /v1/completions": {
         "prompt: null": "an empty prompt is no prompt",
         "suffix: other values": "no engine here fills in between",
-        "logprobs: other values": "not implemented",
-        "echo: other values": "not implemented",
     },
     "post /v1/responses": {
         "context_management": "nothing is compacted: what does not fit is refused",

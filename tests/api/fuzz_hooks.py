@@ -21,11 +21,13 @@ def map_body(context: Any, body: Any) -> Any:
         if isinstance(body.get("model"), str):
             body["model"] = MODEL
         messages = body.get("messages")
-        # Of two lists of objects one stays as it is: what is wrong with it is for the server to say.
+        # Of two lists one stays as it is: what is wrong with it is for the server to say. Elsewhere the document
+        # says what a message is, and a wrong one must stay wrong.
         if (
-            isinstance(messages, list)
+            context.operation.path == "/v1/chat/completions"
+            and isinstance(messages, list)
             and messages
-            and isinstance(messages[0], dict)
+            and all(isinstance(message, dict) for message in messages)
             and len(str(messages)) % 2
         ):
             body["messages"] = _MESSAGES

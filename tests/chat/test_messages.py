@@ -175,7 +175,7 @@ def test_traits_of_a_broken_template() -> None:
     ("name", "traits"),
     [
         ("Qwen-Qwen2.5-7B-Instruct", TemplateTraits()),
-        ("Mistral-Small-3.2-24B-Instruct-2506", TemplateTraits(parts=True)),
+        ("Mistral-Small-3.2-24B-Instruct-2506", TemplateTraits(parts=True, images=True)),
         ("openai-gpt-oss-120b", TemplateTraits(developer=True)),
         ("deepseek-ai-DeepSeek-R1-Distill-Qwen-32B", TemplateTraits(none=True)),
     ],

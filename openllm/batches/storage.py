@@ -147,9 +147,11 @@ class Storage:
         self, owner: str, *, purpose: str | None, after: str | None, limit: int, newest_first: bool
     ) -> tuple[list[FileRecord], bool]:
         """A page of an owner's files behind ``after``, and whether more follow. Raises ``ObjectNotFound``."""
-        where, values = "(expires_at is null or expires_at > ?)", [now()]
+        where = "(expires_at is null or expires_at > ?)"
+        values: list[object] = [now()]
         if purpose is not None:
-            where, values = f"{where} and purpose = ?", [*values, purpose]  # type: ignore[list-item]
+            where += " and purpose = ?"
+            values.append(purpose)
         return self._page("files", FileRecord, owner, after, limit, newest_first, where, tuple(values))
 
     def delete_file(self, name: str, owner: str) -> None:

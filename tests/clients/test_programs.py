@@ -7,9 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
 
-from openllm.api.parameters import CompletionRequest
 from openllm.chat.tokenizer import load_tokenizer
 from tests.clients.conftest import PROGRAMS
 from tests.parrot import NAME, write_recipe
@@ -70,17 +68,6 @@ def test_lm_eval_generates(clients_python: str, served: Served, tokenizer_folder
     evaluate(clients_python, served, tokenizer_folder, "answer")
 
 
-def gives_prompt_logprobs() -> bool:
-    try:
-        CompletionRequest.model_validate({"model": MODEL, "prompt": "x", "echo": True, "logprobs": 1})
-    except ValidationError:
-        return False
-    return True
-
-
-@pytest.mark.skipif(
-    not gives_prompt_logprobs(), reason="lm-eval's likelihoods need echo and logprobs of text completions"
-)
 def test_lm_eval_compares_likelihoods(clients_python: str, tokenizer_folder: Path) -> None:
     # Logprobs of prompts: vLLM's engine gives them.
     with serving(MODEL, "--backend", "vllm") as server:

@@ -19,7 +19,7 @@ ORDER = (
     ("plan",),
     ("engines",),
     ("runner",),
-    ("fleet", "batches"),
+    ("fleet", "batches", "quantize"),
     ("api",),
     ("cli",),
     ("__main__",),

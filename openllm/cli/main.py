@@ -23,6 +23,7 @@ _COMMANDS = {
     "plan": "openllm.cli.plan",
     "models": "openllm.cli.models",
     "pull": "openllm.cli.pull",
+    "quantize": "openllm.cli.quantize",
     "chat": "openllm.cli.chat",
     "batch": "openllm.cli.batch",
     "keys": "openllm.cli.keys",

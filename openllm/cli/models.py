@@ -12,13 +12,15 @@ from openllm.cli.table import print_table
 if TYPE_CHECKING:
     from openllm.cli.settings import Settings
     from openllm.recipes.registry import Found, Registry
+    from openllm.weights.manifest import Manifest
 
 
 class Entry(NamedTuple):
-    """A model of a recipe, and the names of its variants whose weights are on this machine."""
+    """A model of a recipe, the names of its variants whose weights are here, and what was made of it here."""
 
     found: Found
     pulled: frozenset[str]
+    made: tuple[Manifest, ...]
 
 
 def models(
@@ -41,7 +43,7 @@ def models(
 
     settings = read_settings(offline=True)
     registry = Registry.open(settings.recipes)
-    entries = [Entry(found, _pulled(found, registry, settings)) for found in _matching(registry, name)]
+    entries = [_entry(found, registry, settings) for found in _matching(registry, name)]
     if json:
         _print_json(entries)
     elif len(entries) == 1:
@@ -71,13 +73,15 @@ def _names(found: Found) -> list[str]:
     return [normal(each) for each in names]
 
 
-def _pulled(found: Found, registry: Registry, settings: Settings) -> frozenset[str]:
+def _entry(found: Found, registry: Registry, settings: Settings) -> Entry:
     from openllm.weights.inspect import manifests
+    from openllm.weights.made import made_manifests
     from openllm.weights.store import Store
 
     store = Store(settings.cache)
     known = manifests(found.name, registry, hub=settings.hub, offline=True)
-    return frozenset(manifest.variant for manifest in known if store.ready(manifest) is not None)
+    pulled = frozenset(manifest.variant for manifest in known if store.ready(manifest) is not None)
+    return Entry(found, pulled, tuple(made_manifests(settings.cache, known)))
 
 
 def _print_models(entries: list[Entry]) -> None:
@@ -86,17 +90,17 @@ def _print_models(entries: list[Entry]) -> None:
             found.name,
             _count(found.model.shape.parameters),
             str(found.model.context),
-            ", ".join(f"{variant.name}*" if variant.name in pulled else variant.name
-                      for variant in found.model.variants),
+            ", ".join([*(f"{variant.name}*" if variant.name in pulled else variant.name
+                         for variant in found.model.variants), *(f"{each.variant}*" for each in made)]),
             found.license + (", gated" if found.gated else ""),
         )
-        for found, pulled in entries
+        for found, pulled, made in entries
     ]  # fmt: skip
     print_table(("model", "size", "context", "variants (* here)", "licence"), rows)
 
 
 def _print_variants(entry: Entry) -> None:
-    found, pulled = entry
+    found, pulled, made = entry
     print(f"{found.name}: {found.family.title}, {_count(found.model.shape.parameters)} parameters, "
           f"{found.model.context} tokens of context, {found.license}{', gated' if found.gated else ''}")  # fmt: skip
     from openllm.weights.sizes import size_text
@@ -112,6 +116,17 @@ def _print_variants(entry: Entry) -> None:
         )
         for variant in found.model.variants
     ]
+    rows += [
+        (
+            each.variant,
+            f"{each.format} {each.quantization}",
+            size_text(each.bytes),
+            ", ".join(each.engines),
+            "made by openllm quantize",
+            "here",
+        )
+        for each in made
+    ]
     print_table(("variant", "weights", "bytes", "engines", "source", ""), rows)
 
 
@@ -122,7 +137,7 @@ def _print_json(entries: list[Entry]) -> None:
 
 
 def _as_json(entry: Entry) -> dict[str, Any]:
-    found, pulled = entry
+    found, pulled, made = entry
     return {
         "name": found.name,
         "title": found.family.title,
@@ -136,6 +151,17 @@ def _as_json(entry: Entry) -> dict[str, Any]:
         "variants": [
             {**variant.model_dump(exclude_none=True), "pulled": variant.name in pulled}
             for variant in found.model.variants
+        ],
+        "made": [
+            {
+                "name": each.variant,
+                "format": each.format,
+                "quantization": each.quantization,
+                "bytes": each.bytes,
+                "engines": list(each.engines),
+                "path": getattr(each.source, "path", ""),
+            }
+            for each in made
         ],
     }
 

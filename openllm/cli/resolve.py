@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from openllm.errors import UnknownModel
+
 if TYPE_CHECKING:
     from openllm.cli.settings import Settings
     from openllm.machine import Machine
@@ -31,7 +33,7 @@ def resolve(
     from openllm.plan import check_backend, make_plan
 
     check_backend(overrides)
-    found = find_manifests(model, settings, fresh=fresh)
+    found = find_manifests(model, settings, fresh=fresh, quantize=overrides.quantize)
     adapters = _adapters(overrides, settings)
     if machine is None:
         here = this_machine(settings)
@@ -43,8 +45,36 @@ def resolve(
 EVERYTHING = frozenset({"echo", "openvino", "vllm", "vllm-cpu"})
 
 
-def find_manifests(model: str, settings: Settings, *, fresh: bool = False) -> list[Manifest]:
-    """Every form of the model's weights that is known, best default first."""
+def find_manifests(
+    model: str, settings: Settings, *, fresh: bool = False, quantize: str | None = None
+) -> list[Manifest]:
+    """Every form of the model's weights that is known, best default first: those that are published, then what
+    `openllm quantize` made here. What was made in the form of ``quantize`` comes first of all."""
+    from openllm.weights.made import made_manifests
+
+    base, _, variant = model.partition("@")
+    try:
+        found = find_published(model, settings, fresh=fresh)
+    except UnknownModel:  # it may be a variant that only this machine has
+        if not variant:
+            raise
+        made = [
+            each
+            for each in made_manifests(settings.cache, find_published(base, settings, fresh=fresh))
+            if each.variant == variant.lower()
+        ]
+        if not made:
+            raise
+        return made
+    if variant:
+        return found
+    made = made_manifests(settings.cache, found)
+    asked = [each for each in made if each.quantization == quantize]
+    return asked + found + [each for each in made if each not in asked]
+
+
+def find_published(model: str, settings: Settings, *, fresh: bool = False) -> list[Manifest]:
+    """As ``find_manifests``, without what was made here."""
     from openllm.recipes.registry import Registry
     from openllm.weights.inspect import manifests
 

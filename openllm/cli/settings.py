@@ -77,6 +77,12 @@ def ssl_password(environ: Mapping[str, str] | None = None) -> str | None:
     return (os.environ if environ is None else environ).get(SSL_PASSWORD) or None
 
 
+def installer_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """``environ`` for a package installer. uv has names of its own for what pip is told; both are honoured."""
+    links = environ.get("UV_FIND_LINKS") or environ.get("PIP_FIND_LINKS")
+    return {**environ, **({"UV_FIND_LINKS": links} if links else {})}
+
+
 def wants_color(stream: TextIO, environ: Mapping[str, str] | None = None) -> bool:
     """Is ``stream`` a terminal whose user wants color (https://no-color.org)?"""
     environ = os.environ if environ is None else environ

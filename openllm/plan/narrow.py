@@ -10,7 +10,7 @@ from openllm.plan.adapters import ENGINES as ADAPTER_ENGINES
 from openllm.plan.adapters import no_adapters, wants_adapters
 from openllm.plan.route import BACKENDS, Route, routes
 from openllm.plan.values import Overrides
-from openllm.weights.manifest import Manifest
+from openllm.weights.manifest import LocalPath, Manifest
 
 DEVICES = ("cpu", "cuda")
 _NOT_BUILT = "transformers"
@@ -145,6 +145,7 @@ def _quantized(found: list[Route], wanted: str | None) -> list[Route]:
         able = [route for route in found if route.blocked is None] or found
         modes = _ordered(word for route in able for word in sorted(route.answers))
         works = f"What works here: {_listed(modes)}." if modes else "Leave --quantize out."
+        works += _make_it(first.manifest, wanted.lower())
         raise UnsupportedOption(
             f"--quantize {wanted} cannot be honoured for {first.manifest.name} on"
             f" {' or '.join(_ordered(route.engine for route in found))}.",
@@ -153,6 +154,18 @@ def _quantized(found: list[Route], wanted: str | None) -> list[Route]:
         )
     # Who asks for none wants weights that never were quantized, if there are any.
     return sorted(kept, key=lambda route: route.dequantizes)
+
+
+# Of `openllm quantize`.
+_MADE_HERE = frozenset({"gptq", "awq", "w4a16", "w8a8", "fp8", "int8", "int4"})
+
+
+def _make_it(manifest: Manifest, wanted: str) -> str:
+    if wanted not in _MADE_HERE or manifest.task not in ("chat", "completion"):
+        return ""
+    # What a user calls a file or folder of their own is its path.
+    name = manifest.source.path if isinstance(manifest.source, LocalPath) else manifest.name
+    return f" Or make it: openllm quantize {name} --mode {wanted}"
 
 
 def _ordered(words: Iterable[str]) -> list[str]:

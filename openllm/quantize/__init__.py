@@ -1,0 +1,1 @@
+"""Makes quantized checkpoints where none is published."""

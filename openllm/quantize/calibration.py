@@ -109,7 +109,8 @@ def _own(path: Path) -> _Source:
             hint="Give a .txt or .jsonl file.",
             param="calibration",
         ) from None
-    texts, chats = [text], []
+    texts: list[str] = [text]
+    chats: list[Messages] = []
     if path.suffix.lower() in (".jsonl", ".ndjson"):
         texts, chats = _lines(path, text)
     return _Source(name=path.name, sha256=hashlib.sha256(raw).hexdigest(), texts=texts, chats=chats)

@@ -40,7 +40,7 @@ def test_a_small_model_has_small_groups() -> None:
 def test_a_group_that_does_not_divide_names_those_that_do() -> None:
     with pytest.raises(UnsupportedOption) as caught:
         group_size(MODES["gptq"], 128, (576, 1536), 135_000_000)
-    assert caught.value.hint == "Group sizes that divide 576, 1536 and have kernels: 64, 32"
+    assert caught.value.hint == "Group sizes that divide 576, 1536 and have kernels: 64, 32."
 
 
 def test_groups_of_a_mode_without() -> None:

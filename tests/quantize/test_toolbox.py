@@ -16,9 +16,10 @@ SAID: list[str] = []
 
 
 def tools(cache: Path) -> Toolbox:
-    return Toolbox(
-        cache, {**os.environ, "UV_NO_INDEX": "1", "UV_FIND_LINKS": str(cache), "PIP_NO_INDEX": "1"}
-    )
+    """With an installer that finds nothing: no index, no folder of wheels, no cache."""
+    nothing = {"UV_OFFLINE": "1", "UV_CACHE_DIR": str(cache / "uv"), "UV_FIND_LINKS": str(cache)}
+    nothing |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(cache)}
+    return Toolbox(cache, {**os.environ, **nothing})
 
 
 def test_every_package_is_pinned() -> None:
@@ -36,7 +37,6 @@ def test_offline(tmp_path: Path) -> None:
 
 
 def test_an_index_that_has_nothing(tmp_path: Path) -> None:
-    """A real installer that is given an empty folder for an index."""
     with pytest.raises(SourceUnavailable, match="could not be installed"):
         tools(tmp_path).ensure(SAID.append, offline=False)
     assert tools(tmp_path).folder.is_dir()

@@ -25,11 +25,11 @@ from openllm.quantize.record import Origin, Quality, Record, Shown, write_record
 from openllm.quantize.source import (
     Source,
     candidates,
+    copy_config,
     first_to_be_had,
     floats_folder,
     inner_widths,
     link_folder,
-    write_config,
     write_tokenizer,
 )
 from openllm.quantize.tool import Listener, run_script
@@ -173,10 +173,7 @@ class _Making:
         self._tell.stage("rounding and writing the OpenVINO IR")
         source = Path(self._source.weights.path)
         write_ir(source, folder, self._order.mode.name, self._group or 0)
-        if self._source.is_gguf:
-            write_config(self._source, folder)
-        else:
-            shutil.copyfile(source / "config.json", folder / "config.json")
+        copy_config(self._source, folder)
         return {"tool": f"openllm {__version__}", "device": "cpu"}
 
     def _float_source(self, python: Path, work: Path) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,7 +20,7 @@ from openllm.quantize.calibration import HELD_OUT, LENGTH, held_out, template_of
 from openllm.quantize.modes import Mode
 from openllm.quantize.order import Place
 from openllm.quantize.record import Quality, Worth
-from openllm.quantize.source import Source
+from openllm.quantize.source import Source, copy_config
 from openllm.weights.inspect import local_manifests
 from openllm.weights.manifest import Manifest
 
@@ -55,16 +54,16 @@ def measured(folder: Path, source: Source, mode: Mode, tokenizer: ChatTokenizer,
 
 @contextlib.contextmanager
 def _floats(source: Source, engine: str, cache: Path) -> Iterator[tuple[Manifest, Path]]:
-    """The source as ``engine`` opens it. OpenVINO opens no safetensors of decoders: it is given an IR of floats."""
+    """The source as ``engine`` opens it; OpenVINO is given an IR of its floats."""
     path = Path(source.weights.path)
-    if engine != "openvino" or source.is_gguf:
+    if engine != "openvino":
         yield source.manifest, path
         return
+    (cache / "tmp").mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=cache / "tmp") as name:
         folder = Path(name)
         write_ir(path, folder, "none", 0)
-        for file in path.glob("*.js*"):
-            shutil.copyfile(file, folder / file.name)
+        copy_config(source, folder)
         found = local_manifests(folder)[0]
         yield msgspec.structs.replace(found, name=source.manifest.name, chat=source.manifest.chat), folder
 

@@ -181,8 +181,11 @@ def write_tokenizer(source: Source, tokenizer: ChatTokenizer, folder: Path) -> N
     _write(generation, {**known, "eos_token_id": list(tokenizer.stop_ids)})
 
 
-def write_config(source: Source, folder: Path) -> None:
-    """A config.json for weights that were read from a GGUF file: the facts that a reader of the folder needs."""
+def copy_config(source: Source, folder: Path) -> None:
+    """Put the source's config.json into ``folder``; of a GGUF file, the facts that a reader of the folder needs."""
+    if not source.is_gguf:
+        shutil.copyfile(Path(source.weights.path) / "config.json", folder / "config.json")
+        return
     shape = source.manifest.shape
     header = read_header(Path(source.weights.path), skip_arrays=True)
     family = str(header.metadata.get("general.architecture"))

@@ -223,15 +223,7 @@ class _Making:
             openllm=__version__,
             date=datetime.now(UTC).isoformat(timespec="seconds"),
             seconds=round(seconds, 1),
-            calibration=shown
-            and Shown(
-                origin=shown.origin,
-                sha256=shown.sha256,
-                samples=len(shown.samples),
-                tokens=shown.tokens,
-                templated=shown.templated,
-                seed=self._order.seed,
-            ),
+            calibration=None if shown is None else _told(shown, self._order.seed),
         )
 
     def _quality(self, folder: Path) -> Quality:
@@ -252,3 +244,14 @@ def _new_folder(target: Path, *, force: bool) -> Iterator[Path]:
         sync_folder(target.parent)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _told(shown: Calibration, seed: int) -> Shown:
+    return Shown(
+        origin=shown.origin,
+        sha256=shown.sha256,
+        samples=len(shown.samples),
+        tokens=shown.tokens,
+        templated=shown.templated,
+        seed=seed,
+    )

@@ -16,7 +16,7 @@ import msgspec
 from openllm import __version__
 from openllm.chat.tokenizer import load_tokenizer
 from openllm.engines.openvino_quantize import write_ir
-from openllm.errors import CorruptFile, UsageError
+from openllm.errors import CorruptFile, UsageError, WeightsError
 from openllm.quantize import checks
 from openllm.quantize.calibration import LENGTH, Calibration, read_calibration, template_of
 from openllm.quantize.order import Order, Place
@@ -147,7 +147,13 @@ class _Making:
             / f"quantize-{hashlib.sha256(msgspec.json.encode(what)).hexdigest()[:16]}"
         )
         (work / "state").mkdir(parents=True, exist_ok=True)
-        yield work
+        try:
+            yield work
+        except (
+            WeightsError
+        ):  # not the work's end by a signal, which leaves its state sound: begin again next time
+            shutil.rmtree(work / "state", ignore_errors=True)
+            raise
         shutil.rmtree(work, ignore_errors=True)
 
     def _write(self, work: Path, folder: Path) -> dict[str, str]:

@@ -43,12 +43,14 @@ def measured(folder: Path, source: Source, mode: Mode, tokenizer: ChatTokenizer,
     made = msgspec.structs.replace(
         local_manifests(folder)[0], name=source.manifest.name, chat=source.manifest.chat
     )
+    after = None
     try:
         after = _worth(made, folder, mode.name, tokenizer, windows, mode.engine, place)
         with _floats(source, mode.engine, place.cache) as (manifest, path):
             before = _worth(manifest, path, "none", tokenizer, windows, mode.engine, place)
     except OpenLLMError as error:
-        return msgspec.structs.replace(quality, unmeasured=f"{error.message} {error.hint or ''}".strip())
+        why = f"{error.message} {error.hint or ''}".strip()
+        return msgspec.structs.replace(quality, after=after, unmeasured=why)
     return msgspec.structs.replace(quality, before=before, after=after)
 
 

@@ -40,7 +40,7 @@ class Worth(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Quality(msgspec.Struct, frozen=True, kw_only=True):
-    """``before`` is the source on the same engine. ``unmeasured`` says why there are no figures, if there are none."""
+    """``before`` is the source on the same engine. ``unmeasured`` says why a figure is missing, if one is."""
 
     engine: str
     text_sha256: str

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from openllm.cli.settings import Settings
     from openllm.quantize.make import Made
     from openllm.quantize.order import Order, Place
-    from openllm.quantize.record import Record
+    from openllm.quantize.record import Record, Worth
 
 _EVERY_SECONDS = 5.0
 
@@ -160,23 +160,22 @@ def _rows(record: Record) -> list[tuple[str, str, str]]:
     if shown is not None:
         rows.append(("calibration", shown.origin, f"{shown.samples} samples, {shown.tokens} tokens"))
     quality = record.quality
-    if quality is None or quality.before is None or quality.after is None:
-        why = quality.unmeasured if quality else "not asked for"
-        return [*rows, ("bytes", "", size_text(record.bytes)), ("perplexity", "", f"not measured: {why}")]
-    before, after = quality.before, quality.after
-    loss = 100 * (after.perplexity / before.perplexity - 1)
-    return [
-        *rows,
-        ("bytes", size_text(before.bytes), size_text(after.bytes)),
-        (
-            "perplexity",
-            f"{before.perplexity:.2f} ({before.dtype})",
-            f"{after.perplexity:.2f} ({loss:+.1f} %)",
-        ),
-        (
-            "tokens/s, alone",
-            f"{before.tokens_per_second:.0f}",
-            f"{after.tokens_per_second:.0f} ({quality.engine})",
-        ),
-        ("capital of France", before.answer, after.answer),
+    before, after = (quality.before, quality.after) if quality else (None, None)
+    loss = f" ({100 * (after.perplexity / before.perplexity - 1):+.1f} %)" if before and after else ""
+    rows += [
+        ("bytes", size_text(before.bytes) if before else "", size_text(record.bytes)),
+        ("perplexity", _perplexity(before), _perplexity(after) + loss),
+        ("tokens/s, alone", _speed(before), _speed(after)),
+        ("capital of France", before.answer if before else "", after.answer if after else ""),
     ]
+    if quality is not None and quality.unmeasured:
+        rows.append(("not measured", "", quality.unmeasured))
+    return rows
+
+
+def _perplexity(worth: Worth | None) -> str:
+    return f"{worth.perplexity:.2f} ({worth.dtype})" if worth else ""
+
+
+def _speed(worth: Worth | None) -> str:
+    return f"{worth.tokens_per_second:.0f}" if worth else ""

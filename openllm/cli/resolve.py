@@ -53,27 +53,33 @@ def find_manifests(
 ) -> list[Manifest]:
     """Every form of the model's weights that is known, best default first: those that are published, then what
     `openllm quantize` made here. What was made in the form of ``quantize`` comes first of all."""
+    from openllm.recipes.reference import HubId, RecipeName, parse_reference
     from openllm.weights.made import made_manifests
 
-    base, _, variant = model.partition("@")
-    try:
-        found = find_published(model, settings, fresh=fresh)
-    except UnknownModel:  # it may be a variant that only this machine has
-        if not variant:
-            raise
-        made = [
-            each
-            for each in made_manifests(settings.cache, find_published(base, settings, fresh=fresh))
-            if each.variant == variant.lower()
-        ]
-        if not made:
-            raise
-        return made
-    if variant:
-        return found
+    match parse_reference(model):
+        case HubId(revision=str()):
+            return find_published(model, settings, fresh=fresh)
+        case RecipeName(name=name) if "@" in name:
+            return _variant(name, settings, fresh)
+    found = find_published(model, settings, fresh=fresh)
     made = made_manifests(settings.cache, found)
     asked = [each for each in made if each.quantization == quantize]
     return asked + found + [each for each in made if each not in asked]
+
+
+def _variant(name: str, settings: Settings, fresh: bool) -> list[Manifest]:
+    """The one variant that ``family:model@variant`` names: of its recipe, or one that only this machine has."""
+    from openllm.weights.made import made_manifests
+
+    try:
+        return find_published(name, settings, fresh=fresh)
+    except UnknownModel:
+        base, _, variant = name.partition("@")
+        made = made_manifests(settings.cache, find_published(base, settings, fresh=fresh))
+        found = [each for each in made if each.variant == variant.lower()]
+        if not found:
+            raise
+        return found
 
 
 def find_published(model: str, settings: Settings, *, fresh: bool = False) -> list[Manifest]:

@@ -65,7 +65,7 @@ def test_searched_scales_lose_less_than_the_widest() -> None:
     step = (high - low) / 15
     zero = np.rint(-low / step)
     plain = (np.clip(np.rint(groups / step + zero), 0, 15) - zero) * step
-    assert error < 0.95 * np.square(plain - groups).mean()
+    assert error < 0.97 * np.square(plain - groups).mean()
 
 
 def test_another_architecture(tiny: Path, tmp_path: Path) -> None:

@@ -26,6 +26,10 @@ _COMMANDS = {
     "chat": "openllm.cli.chat",
     "batch": "openllm.cli.batch",
     "keys": "openllm.cli.keys",
+    "ps": "openllm.cli.ps",
+    "stop": "openllm.cli.stop",
+    "logs": "openllm.cli.logs",
+    "restart": "openllm.cli.restart",
 }
 _INTERRUPTED = 130
 

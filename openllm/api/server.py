@@ -24,6 +24,7 @@ from openllm.api.images import Fetcher, Images
 from openllm.api.metrics import Metrics
 from openllm.api.options import FrontOptions
 from openllm.api.prompter import Prompter
+from openllm.api.recipe_reload import Find, RecipeReload
 from openllm.api.recorder import Observe
 from openllm.api.service import Service
 from openllm.api.text_encoder import TextEncoder
@@ -57,16 +58,17 @@ def serve(
     kept: ArchiveOptions,
     early: Spawned | None,
     operation: Operation,
+    find: Find,
 ) -> None:
     """Serve on ``sock`` until a signal says stop; blocks. SIGTERM or SIGINT drains, a second one stops at once.
 
     ``kept`` says where files and batches are, ``early`` is a runner that was spawned already,
-    ``operation`` how the server is operated. Raises what made the
+    ``operation`` how the server is operated, ``find`` reads recipes anew. Raises what made the
     first start of the engine impossible.
     """
     _allow_connections()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(sock, supply, options, kept, early, operation))
+        runner.run(_serve(sock, supply, options, kept, early, operation, find))
 
 
 def _allow_connections() -> None:
@@ -84,6 +86,7 @@ async def _serve(
     kept: ArchiveOptions,
     early: Spawned | None,
     operation: Operation,
+    find: Find,
 ) -> None:
     plan, tell = supply.plan, operation.tell
     metrics = Metrics()
@@ -114,6 +117,9 @@ async def _serve(
         observers.append(tracer.responded)
     supply.on_weights = _PrompterLoader(service, plan, supply.cache)
     archive = Archive(kept)
+    if options.keys is not None:
+        operation.reloads.append(options.keys.reload)
+    operation.reloads.append(RecipeReload(service, supply, find))
     attendant = Attendant(operation, sock, keeper)
     server = _Server(service, archive, options, observers, attendant, tell)
     keeper.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import shutil
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -77,7 +78,7 @@ def start(
     except BaseException:
         early.child.kill()
         raise
-    _serve(begun, model, supply, early, front, guard, data, folder, tuple(allow_image_urls or ()))
+    _serve(begun, model, settings, supply, early, front, guard, data, folder, tuple(allow_image_urls or ()))
 
 
 def _check_images(plan: Plan, hosts: list[str] | None) -> None:
@@ -146,6 +147,7 @@ def _spawn_early(options: PlanOptions) -> Spawned:
 def _serve(
     begun: Begun,
     model: str,
+    settings: Settings,
     supply: Supply,
     early: Spawned,
     front: FrontChoices,
@@ -163,8 +165,10 @@ def _serve(
     # True from here on: the kernel accepts and queues connections while the server is imported.
     begun.tell(f"listening on {url}")
     from openllm.api.server import serve
+    from openllm.cli.resolve import find_manifests
 
+    find = partial(find_manifests, settings=settings._replace(offline=True))
     options = front.options(guard, tuple(dict.fromkeys((plan.name, model))), plan, image_hosts)
     kept = data.options(folder, plan.concurrency)
     operation = begun.operation(options.names, url, front.drain_timeout)
-    serve(begun.sock, supply, options, kept=kept, early=early, operation=operation)
+    serve(begun.sock, supply, options, kept=kept, early=early, operation=operation, find=find)

@@ -147,11 +147,13 @@ def _options(found: Found, machine: str | None, settings: Settings) -> list[Opti
     from openllm.machine import EVERYTHING, engines_installed
     from openllm.plan import options
     from openllm.weights.inspect import recipe_manifests
+    from openllm.weights.made import made_manifests
 
     known = recipe_manifests(found)
     other = other_machine(machine)
     if other is not None:
         return options(known, other, EVERYTHING)
+    known = (*known, *made_manifests(settings.cache, known))
     return options(known, this_machine(settings), engines_installed())
 
 

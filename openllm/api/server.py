@@ -31,7 +31,7 @@ from openllm.engines.encoding import ENCODER_TASKS
 from openllm.fleet.adapters import Served
 from openllm.fleet.keeper import Keeper
 from openllm.fleet.port import BACKLOG
-from openllm.fleet.spawn import Spawned
+from openllm.fleet.spawn import Spawned, Spawner
 from openllm.fleet.supply import Supply
 from openllm.formats.sentence_model import read_sentence_model
 from openllm.plan import Plan
@@ -53,17 +53,17 @@ def serve(
     options: FrontOptions,
     *,
     kept: ArchiveOptions,
-    early: Spawned | None,
+    runners: tuple[Spawner, Spawned],
     tell: Callable[[str], None],
 ) -> None:
     """Serve on ``sock`` until a signal says stop; blocks. SIGTERM or SIGINT drains, a second one stops at once.
 
-    ``kept`` says where files and batches are, ``early`` is a runner that was spawned already. Raises what made the
-    first start of the engine impossible.
+    ``kept`` says where files and batches are, ``runners`` starts them, and has started the first one. Raises
+    what made the first start of the engine impossible.
     """
     _allow_connections()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(sock, supply, options, kept, early, tell))
+        runner.run(_serve(sock, supply, options, kept, runners, tell))
 
 
 def _allow_connections() -> None:
@@ -79,15 +79,17 @@ async def _serve(
     supply: Supply,
     options: FrontOptions,
     kept: ArchiveOptions,
-    early: Spawned | None,
+    runners: tuple[Spawner, Spawned],
     tell: Callable[[str], None],
 ) -> None:
     plan = supply.plan
     metrics = Metrics()
+    spawner, early = runners
     keeper = Keeper(
         supply,
         metrics,
         early=early,
+        spawner=spawner,
         stall_seconds=options.stall_seconds,
         tell=tell,
         adapters=[Served(each.name, each.reference) for each in plan.adapters],
@@ -122,6 +124,7 @@ async def _serve(
         for task in tasks:
             task.cancel()
         await keeper.stop(at_once=server.force_exit)
+        spawner.close()
         if tracer is not None:
             await asyncio.to_thread(tracer.close)
     if keeper.fatal.done():

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from openllm.cli.front import Guard
     from openllm.cli.settings import Settings
     from openllm.errors import MachineError
-    from openllm.fleet.spawn import Spawned
+    from openllm.fleet.spawn import Spawned, Spawner
     from openllm.fleet.supply import Supply
     from openllm.plan import Plan
 
@@ -46,6 +46,10 @@ def start(
             metavar="HOST", help="Fetch images of messages from this host, or * for any; repeatable."
         ),
     ] = None,
+    template: Annotated[
+        bool,
+        typer.Option("--template/--no-template", help="Keep the engine imported, to start runners fast."),
+    ] = False,
     *,
     options: PlanOptions,
     front: FrontChoices,
@@ -58,7 +62,8 @@ def start(
     engine_options = _pairs(engine_option or [])
     guard = front.guard(host)
     sock = _listen(host, port)
-    early = _spawn_early(options)
+    spawner = _spawner(template)
+    early = _spawn_early(options, spawner)
     gc.disable()  # imports leave lasting objects only; the server collects once and goes on as usual
     try:
         from openllm.cli.resolve import resolve
@@ -73,8 +78,9 @@ def start(
             early.load(supply.config(weights, adapters))
     except BaseException:
         early.child.kill()
+        spawner.close()
         raise
-    _serve(sock, model, supply, early, front, guard, data, folder, tuple(allow_image_urls or ()))
+    _serve(sock, model, supply, (spawner, early), front, guard, data, folder, tuple(allow_image_urls or ()))
 
 
 def _check_images(plan: Plan, hosts: list[str] | None) -> None:
@@ -130,21 +136,35 @@ def _supply(plan: Plan, settings: Settings, engine_options: dict[str, str]) -> S
     )
 
 
-def _spawn_early(options: PlanOptions) -> Spawned:
+def _spawner(template: bool) -> Spawner:
+    if not template:
+        from openllm.fleet.spawn import PlainSpawner
+
+        return PlainSpawner()
+    from openllm.fleet.template import TemplateSpawner, can_fork
+
+    if not can_fork():
+        raise UnsupportedOption(
+            "This system has no template processes; they need Linux.",
+            hint="Leave --template out.",
+            param="template",
+        )
+    return TemplateSpawner(note)
+
+
+def _spawn_early(options: PlanOptions, spawner: Spawner) -> Spawned:
     """A runner that imports the engine which the plan will most likely choose, while this process plans and
     imports the HTTP server. If the plan chooses another, that one is imported when it is told."""
-    from openllm.fleet.spawn import spawn
-
     on_vllm = options.adapters or options.allow_adapter_loading or shutil.which("nvidia-smi")
     likely = options.backend or ("vllm" if on_vllm else "openvino")
-    return spawn(likely, threads=options.threads)
+    return spawner.spawn(likely, threads=options.threads)
 
 
 def _serve(
     sock: socket.socket,
     model: str,
     supply: Supply,
-    early: Spawned,
+    runners: tuple[Spawner, Spawned],
     front: FrontChoices,
     guard: Guard,
     data: DataChoices,
@@ -162,4 +182,4 @@ def _serve(
 
     options = front.options(guard, tuple(dict.fromkeys((plan.name, model))), plan, image_hosts)
     kept = data.options(folder, plan.concurrency)
-    serve(sock, supply, options, kept=kept, early=early, tell=note)
+    serve(sock, supply, options, kept=kept, runners=runners, tell=note)

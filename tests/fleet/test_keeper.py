@@ -52,8 +52,8 @@ async def keeping(
         await keeper.stop(at_once=False)
 
 
-async def until_ready(keeper: Keeper) -> None:
-    async with asyncio.timeout(10):
+async def until_ready(keeper: Keeper, seconds: float = 10) -> None:
+    async with asyncio.timeout(seconds):
         while not keeper.ready:
             await asyncio.sleep(0.01)
 

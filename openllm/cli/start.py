@@ -62,8 +62,8 @@ def start(
     engine_options = _pairs(engine_option or [])
     guard = front.guard(host)
     sock = _listen(host, port)
-    spawner = _spawner(template)
-    early = _spawn_early(options, spawner)
+    spawner, likely = _spawner(template), _likely_engine(options)
+    early = spawner.spawn(likely, threads=options.threads)
     gc.disable()  # imports leave lasting objects only; the server collects once and goes on as usual
     try:
         from openllm.cli.resolve import resolve
@@ -71,6 +71,10 @@ def start(
         settings = options.settings()
         plan = resolve(model, options.overrides(), settings)
         _check_images(plan, allow_image_urls)
+        if template and plan.engine != likely:  # later runners come from this one's template
+            early.child.kill()
+            spawner.close()
+            early = spawner.spawn(plan.engine, threads=options.threads)
         supply = _supply(plan, settings, engine_options)
         folder = data.folder()
         weights, adapters = supply.here(), supply.adapters_here()
@@ -152,12 +156,11 @@ def _spawner(template: bool) -> Spawner:
     return TemplateSpawner(note)
 
 
-def _spawn_early(options: PlanOptions, spawner: Spawner) -> Spawned:
-    """A runner that imports the engine which the plan will most likely choose, while this process plans and
-    imports the HTTP server. If the plan chooses another, that one is imported when it is told."""
+def _likely_engine(options: PlanOptions) -> str:
+    """The engine which the plan will most likely choose: a runner imports it while this process plans and imports
+    the HTTP server. If the plan chooses another, that one is imported when it is told."""
     on_vllm = options.adapters or options.allow_adapter_loading or shutil.which("nvidia-smi")
-    likely = options.backend or ("vllm" if on_vllm else "openvino")
-    return spawner.spawn(likely, threads=options.threads)
+    return options.backend or ("vllm" if on_vllm else "openvino")
 
 
 def _serve(

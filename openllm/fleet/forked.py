@@ -25,6 +25,11 @@ class ForkedChild:
         self._status: int | None = None
         self._await(1)
 
+    @property
+    def at_work(self) -> int:
+        """The template's process id until the runner's is known."""
+        return self._template.pid if self.pid is None else self.pid
+
     def born(self, pid: int) -> None:
         """The runner lives."""
         if self.pid is None and self._status is None:

@@ -80,7 +80,8 @@ def _worth(
     place: Place,
 ) -> Worth:
     context = min(manifest.context, LENGTH + _ROOM)
-    wanted = Overrides(backend=engine, quantize=quantization, context=context, concurrency=1)
+    # Room for more than one: vLLM keeps a block of the cache to itself, which counts where there are few.
+    wanted = Overrides(backend=engine, quantize=quantization, context=context, concurrency=4)
     plan = make_plan([manifest], place.machine, wanted, installed=place.engines)
     prompt = _question(manifest, tokenizer)
     job = MeasureJob(

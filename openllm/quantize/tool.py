@@ -53,17 +53,18 @@ def run_script(
     }
     # -E and -s: folders of packages that were meant for us would hide the tools' own.
     command = [str(python), "-E", "-s", str(SCRIPTS / f"{script}.py")]
-    with log.open("w") as errors:
-        process = subprocess.Popen(
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environ
-        )
+        ) as process,
+    ):
         try:
             facts, failed = _follow(process, msgspec.json.encode(job), listener)
         except BaseException:
             process.kill()
             raise
-        finally:
-            code = process.wait()
+    code = process.returncode
     if facts is not None and code == 0:
         return facts
     if code == _KILLED:

@@ -27,9 +27,9 @@ _BASE = {
     ("transformers", "cuda"): 1024 * MIB,
     ("echo", "cpu"): 64 * MIB,
 }
-# Tokens that one step may run through the model at once; vLLM's own default on GPUs.
+# Tokens that one step may run through the model at once; that of GPUs is vLLM's own default.
 _STEP_TOKENS = {
-    ("openvino", "cpu"): 512, ("vllm", "cpu"): 4096, ("vllm", "cuda"): 2048,
+    ("openvino", "cpu"): 512, ("vllm", "cpu"): 512, ("vllm", "cuda"): 2048,
     ("transformers", "cpu"): 512, ("transformers", "cuda"): 2048,
 }  # fmt: skip
 # Activations alive at once, in hidden sizes: those that every rank has (residual, norm), and those that ranks share

@@ -281,21 +281,18 @@ def _weights(route: Route, dtype: str) -> Term:
         and manifest.bytes
         and (form in (manifest.quantization, manifest.dtype) or not bits(form))
     ):
-        widened = kept if wide > 16 else 0
-        return _stored_term(manifest.bytes, widened, wide)
+        return _stored_term(manifest.bytes, kept, wide - (bits(manifest.dtype) or 16.0))
     width = bits(form) or _UNKNOWN_BITS
     rest = manifest.shape.parameters - kept
     return weight_term((Part(rest, width), Part(kept, wide, "of the embedding")))
 
 
-def _stored_term(size: int, widened: int, wide: float) -> Term:
-    """Files of a known size; floats among them, stored in 16 bits, may be held in more."""
-    more = int(widened * (wide - 16) / 8)
+def _stored_term(size: int, kept: int, wider: float) -> Term:
+    """Files of a known size; the floats among quantized weights are held in another dtype, ``wider`` bits wider."""
+    more = int(kept * wider / 8)
     text = f"{size:,} B in the files"
     return Term(
-        "weights",
-        f"{text} + {widened:,} of the embedding x {wide - 16:g} bits / 8" if more else text,
-        size + more,
+        "weights", f"{text} + {kept:,} of the embedding x {wider:g} bits / 8" if more else text, size + more
     )
 
 

@@ -135,9 +135,7 @@ def _fill(engine: Engine, config: EngineConfig) -> int:
     """Prompts of which none begins like another, more tokens than the cache holds. Returns the largest resident set."""
     tokens = _cache_tokens(config)
     chance = random.Random(0)
-    prompts = [
-        [chance.randrange(1000, 40_000) for _ in range(_PROMPT)] for _ in range(tokens // _PROMPT + 2)
-    ]
+    prompts = [[chance.randrange(1000, 40_000) for _ in range(_PROMPT)] for _ in range(tokens // _PROMPT + 2)]
     return _run(engine, prompts)
 
 

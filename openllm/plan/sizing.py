@@ -92,10 +92,10 @@ def size(
     rooms = [_room(route, machine, overrides, dtype, count, adapters) for count in counts]
     if not route.caches:
         return _encoder(route, rooms, overrides, dtype)
-    windows = route.engine == "vllm"
-    least = kv_bytes(shape, overrides.context or min(limit, _LEAST_CONTEXT), kv_dtype, windows=windows)
+    vllm = route.engine == "vllm"
+    least = kv_bytes(shape, overrides.context or min(limit, _LEAST_CONTEXT), kv_dtype, vllm=vllm)
     holding = [room for room in rooms if room.kv >= max(least, overrides.kv_cache_bytes or 0)]
-    whole = kv_bytes(shape, overrides.context or limit, kv_dtype, windows=windows)
+    whole = kv_bytes(shape, overrides.context or limit, kv_dtype, vllm=vllm)
     room = next((room for room in holding if room.kv >= whole), holding[-1] if holding else None)
     if room is None:
         raise _does_not_fit(route, rooms[-1], overrides, kv_dtype)
@@ -122,11 +122,11 @@ def size(
 
 def _cache_terms(route: Route, room: _Room, kv_dtype: str, context: int, cache: int) -> tuple[Term, ...]:
     """The cache and what it is reckoned from; ``cache`` is that of all devices together."""
-    shape, windows = route.manifest.shape, route.engine == "vllm"
+    shape, vllm = route.manifest.shape, route.engine == "vllm"
     token = kv_term(shape, kv_dtype)
-    whole = kv_bytes(shape, context, kv_dtype, windows=windows)
-    text = f"{context:,} tokens, in blocks of 128, x {token.bytes:,} B"
-    if windows and shape.sliding_window is not None:
+    whole = kv_bytes(shape, context, kv_dtype, vllm=vllm)
+    text = f"{context:,} tokens, in blocks of 128{' and one more' if vllm else ''}, x {token.bytes:,} B"
+    if vllm and shape.sliding_window is not None:
         windowed = shape.layers if shape.windowed_layers is None else shape.windowed_layers
         text = f"{text}; {windowed} layers keep {shape.sliding_window:,} tokens and a block"
     share = kv_share(shape, room.devices)
@@ -300,10 +300,10 @@ def _context_and_cache(
     route: Route, room: _Room, overrides: Overrides, kv_dtype: str
 ) -> tuple[tuple[int, str], tuple[int, str]]:
     """Context and KV cache bytes, each with its reason; at least one whole context always fits the cache."""
-    shape, limit, windows = route.manifest.shape, route.manifest.context, route.engine == "vllm"
+    shape, limit, vllm = route.manifest.shape, route.manifest.context, route.engine == "vllm"
 
     def need(tokens: int) -> int:
-        return kv_bytes(shape, tokens, kv_dtype, windows=windows)
+        return kv_bytes(shape, tokens, kv_dtype, vllm=vllm)
 
     on_cpu = route.device == "cpu"
     unasked = room.kv
@@ -314,7 +314,7 @@ def _context_and_cache(
         context, why = overrides.context, "asked for"
         budget = max(budget, need(context)) if overrides.kv_cache_bytes is None else budget
     else:
-        context = longest_context(shape, budget, kv_dtype, windows=windows, limit=limit)
+        context = longest_context(shape, budget, kv_dtype, vllm=vllm, limit=limit)
         why = "all that the model was made for" if context == limit else "what its share of memory can hold"
     if context == 0 or need(context) > budget:
         raise UsageError(
@@ -328,7 +328,7 @@ def _context_and_cache(
         return (context, why), (budget, "what weights and activations leave of the GPU's share")
     share = min(context, max(_SHARE_TOKENS, context // 8))
     width = overrides.concurrency or _CONCURRENCY[route.device]
-    wanted = max(need(context), width * need(share))
+    wanted = max(need(context), width * (need(share) - need(0)) + need(0))
     if wanted <= budget:
         return (context, why), (wanted, f"{width} sequences of {share} tokens, or one of {context}")
     return (context, why), (budget, "half of the memory that is free after the weights")
@@ -338,8 +338,9 @@ def _width(route: Route, kv: int, context: int, kv_dtype: str) -> int:
     """Sequences at once: the default, or as many short ones as the cache holds."""
     most = _CONCURRENCY[route.device]
     short = min(context, _SHORT_TOKENS)
-    each = kv_bytes(route.manifest.shape, short, kv_dtype, windows=route.engine == "vllm")
-    return max(1, min(most, kv // each))
+    spare = kv_bytes(route.manifest.shape, 0, kv_dtype, vllm=route.engine == "vllm")
+    each = kv_bytes(route.manifest.shape, short, kv_dtype, vllm=route.engine == "vllm") - spare
+    return max(1, min(most, (kv - spare) // each))
 
 
 def _why_width(route: Route, overrides: Overrides, width: int) -> str:
@@ -375,17 +376,17 @@ def _why_fraction(overrides: Overrides, room: _Room) -> str:
 
 def _does_not_fit(route: Route, room: _Room, overrides: Overrides, kv_dtype: str) -> NoRoom:
     """Say by how much, and the nearest thing that would fit."""
-    manifest, windows = route.manifest, route.engine == "vllm"
+    manifest, vllm = route.manifest, route.engine == "vllm"
     where = "GPU memory" if route.device == "cuda" else "memory"
     tokens = overrides.context or min(manifest.context, _LEAST_CONTEXT)
-    cache = max(kv_bytes(manifest.shape, tokens, kv_dtype, windows=windows), overrides.kv_cache_bytes or 0)
+    cache = max(kv_bytes(manifest.shape, tokens, kv_dtype, vllm=vllm), overrides.kv_cache_bytes or 0)
     cache = cache if route.caches else 0
     cache = int(cache * kv_share(manifest.shape, room.devices))
     needed = fit(Footprint(room.needed, cache, 0), room.usable)
     each = f" on each of {room.devices} GPUs" if room.devices > 1 else ""
     hint = "Free memory, raise --memory-fraction, or choose a smaller model or variant."
     if room.kv > 0 and route.caches:
-        longest = longest_context(manifest.shape, room.kv, kv_dtype, windows=windows, limit=manifest.context)
+        longest = longest_context(manifest.shape, room.kv, kv_dtype, vllm=vllm, limit=manifest.context)
         if overrides.kv_cache_bytes and overrides.kv_cache_bytes > room.kv:
             hint = f"Use --kv-cache {room.kv >> 20}MiB or less."
         elif longest >= 16:

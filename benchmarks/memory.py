@@ -227,7 +227,8 @@ def main() -> None:
 
 
 def _row(case: Case, seen: Seen) -> str:
-    total = case.plan.arithmetic[-1].bytes
+    terms = {term.what: term.bytes for term in case.plan.arithmetic}
+    total = terms["in all"] + terms.get("mapped file", 0)
     cells = [
         case.name, _mib(case.plan.weight_bytes), _mib(seen.weights), _off(case.plan.weight_bytes, seen.weights),
         _mib(total), _mib(seen.filled), _off(total, seen.filled), _mib(seen.imported), _mib(seen.loaded),

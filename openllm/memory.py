@@ -20,7 +20,7 @@ _SCALES = 8  # bytes of an 8 bit cache for each head and token: a float32 scale 
 # Resident size of each engine without weights and KV cache: interpreter, libraries, compiled kernels. On a
 # GPU it is the driver's context and the allocator's slack on each device.
 _BASE = {
-    ("openvino", "cpu"): 400 * MIB,
+    ("openvino", "cpu"): 180 * MIB,
     ("vllm", "cpu"): 1500 * MIB,
     ("vllm", "cuda"): 1024 * MIB,
     ("transformers", "cpu"): 400 * MIB,
@@ -29,7 +29,7 @@ _BASE = {
 }
 # Tokens that one step may run through the model at once; that of GPUs is vLLM's own default.
 _STEP_TOKENS = {
-    ("openvino", "cpu"): 512, ("vllm", "cpu"): 512, ("vllm", "cuda"): 2048,
+    ("openvino", "cpu"): 256, ("vllm", "cpu"): 512, ("vllm", "cuda"): 2048,
     ("transformers", "cpu"): 512, ("transformers", "cuda"): 2048,
 }  # fmt: skip
 # Activations alive at once, in hidden sizes: those that every rank has (residual, norm), and those that ranks share
@@ -218,9 +218,10 @@ def overhead_terms(
             "activations", f"{tokens:,} tokens x {shape.hidden:,} hidden x ({_WHOLE_WIDTHS} + {shared}) x {width} B",
             tokens * shape.hidden * (_WHOLE_WIDTHS * devices + _SHARED_WIDTHS) * width // devices,
         ))  # fmt: skip
+        # Beside their probabilities. OpenVINO reckons those of every token of a step.
+        rows, what = (tokens, "tokens") if engine == "openvino" else (concurrency, "sequences")
         terms.append(Term(
-            "logits", f"{concurrency} sequences x {shape.vocabulary:,} words x 4 B x 2",  # beside their probabilities
-            concurrency * shape.vocabulary * 4 * 2,
+            "logits", f"{rows} {what} x {shape.vocabulary:,} words x 4 B x 2", rows * shape.vocabulary * 4 * 2,
         ))  # fmt: skip
     if device == "cuda" and not eager:
         terms.append(Term(

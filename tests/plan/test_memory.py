@@ -206,3 +206,22 @@ def test_what_would_fit_is_told() -> None:
     with pytest.raises(DoesNotFit) as caught:
         make_plan(LLAMA, named("t4"), Overrides(variant="bf16", device="cuda"), installed=ALL)
     assert "Without --variant, awq would fit." in (caught.value.hint or "")
+
+
+def test_openvino_computes_with_a_copy_of_its_own() -> None:
+    """Seen in its process: the plugin packs the matrices, and converts floats before that."""
+
+    def terms(features: tuple[str, ...], **options: object) -> dict[str, int]:
+        host = cpu_host(features=features)
+        overrides = Overrides(backend="openvino", **options)  # type: ignore[arg-type]
+        made = make_plan(SMOLLM2, host, overrides, installed=ALL)
+        return {term.what: term.bytes for term in made.arithmetic}
+
+    rounded = terms(("avx2",))
+    assert rounded["mapped file"] == rounded["weights"] == int(134_515_008 * 8.1 / 8)
+    floats = terms(("avx2",), quantize="none")
+    assert floats["converted floats"] == floats["weights"] == 134_515_008 * 4
+    assert terms(("amx_bf16",), quantize="none")["converted floats"] == 134_515_008 * 2
+    exact = terms(("avx2",), quantize="none", dtype="float32")
+    assert exact["mapped file"] == exact["weights"] == 134_515_008 * 4
+    assert "converted floats" not in exact

@@ -88,7 +88,7 @@ def test_files_that_are_wrong(tmp_path: Path, name: str, text: str, said: str) -
 def test_a_wrong_prompt_ends_the_start(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     for text, said in (
-        (json.dumps([{"role": "nobody", "content": "x"}]), "Prompt 1 of --warm"),
+        (json.dumps({"messages": [{"role": "user", "content": "x"}], "tolos": []}), "Prompt 1 of --warm"),
         ("", "is empty"),
     ):
         path.write_text(text)

@@ -36,6 +36,7 @@ from openllm.fleet.keeper import Keeper
 from openllm.fleet.port import BACKLOG
 from openllm.fleet.spawn import Spawned
 from openllm.fleet.supply import Supply
+from openllm.fleet.watch import Patience
 from openllm.formats.sentence_model import read_sentence_model
 from openllm.plan import Plan
 from openllm.servers.operation import Operation
@@ -95,7 +96,7 @@ async def _serve(
         supply,
         metrics,
         early=early,
-        stall_seconds=options.stall_seconds,
+        patience=Patience(stall=options.stall_seconds, load=options.load_seconds),
         tell=tell,
         adapters=[Served(each.name, each.reference) for each in plan.adapters],
     )
@@ -179,6 +180,8 @@ class _PrompterLoader:
                 context=context,
                 width=manifest.shape.hidden,
             )
+        # The engine's rows may be more than the tokenizer's tokens.
+        self._service.keeper.desk.vocabulary = max(manifest.shape.vocabulary, tokenizer.vocabulary)
         self._service.prompter.set_result(Prompter(tokenizer, chat, self._plan.context))
 
 

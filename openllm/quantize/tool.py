@@ -56,7 +56,12 @@ def run_script(
     with (
         log.open("w") as errors,
         subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environ
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=environ,
+            cwd=log.parent,  # tools leave files where they run
         ) as process,
     ):
         try:

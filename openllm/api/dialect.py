@@ -88,7 +88,7 @@ class Translation:
         try:
             await service.images.load(self.chat)
             await service.until_prompter()
-            answer = self._submit(service, reader, fit=fit)
+            answer = await self._submit(service, reader, fit=fit)
             try:
                 submitted(answer.usage)
                 await reader.complete()
@@ -105,18 +105,18 @@ class Translation:
         try:
             await service.images.load(self.chat)
             await service.until_prompter()
-            return service.prompt_tokens(self.chat)
+            return await service.prompt_tokens(self.chat)
         except RequestError as error:
             self.names.rename(error)
             raise
 
-    def _submit(self, service: Service, reader: Reading, *, fit: bool) -> Answer:
+    async def _submit(self, service: Service, reader: Reading, *, fit: bool) -> Answer:
         try:
-            return service.chat(self.chat, reader)
+            return await service.chat(self.chat, reader)
         except ContextLengthExceeded as error:
             if not fit or error.param != "max_tokens":
                 raise
-        return service.chat(self.chat.model_copy(update={"max_completion_tokens": None}), reader)
+        return await service.chat(self.chat.model_copy(update={"max_completion_tokens": None}), reader)
 
 
 def tell_held(service: Service, stream: EventStream) -> None:

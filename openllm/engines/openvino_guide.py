@@ -12,16 +12,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# See openvino_engine.
-# ruff: noqa: E402
-sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]
-
 import msgspec
 import numpy as np
-import openvino as ov
-import openvino_genai as genai
 
 from openllm.engines.base import Guide
+from openllm.engines.openvino_packages import genai, ov
 from openllm.parent import die_with_parent
 
 READY = b"ready\n"

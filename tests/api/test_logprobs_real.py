@@ -24,18 +24,8 @@ TEXT = "The capital of France is Paris, and the capital of Italy is Rome. 😀"
 
 
 @pytest.fixture(scope="module")
-def vllm() -> Iterator[Served]:
-    if find_spec("vllm") is None:
-        pytest.skip("vllm is not installed")
-    with serving(MODEL, "--backend", "vllm", "--dtype", "float32") as server:
-        server.until_ready(240)
-        yield server
-
-
-@pytest.fixture(scope="module")
-def client(vllm: Served) -> Iterator[openai.OpenAI]:
-    with vllm.client as made:
-        yield made
+def served(vllm_float32: Served) -> Served:
+    return vllm_float32
 
 
 @pytest.fixture(scope="module")

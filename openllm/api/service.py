@@ -22,7 +22,7 @@ from openllm.api.text_encoder import Text, TextEncoder
 from openllm.api.told_answer import ToldAnswer
 from openllm.engines.base import Sampling
 from openllm.engines.encoding import ENCODER_TASKS
-from openllm.errors import ModelNotServed, Overloaded, TaskNotServed, quoted
+from openllm.errors import ModelNotServed, Overloaded, RequestError, TaskNotServed, quoted
 from openllm.fleet.keeper import Keeper
 
 # Between two looks at a stream: one that was quiet at both is shown to live, so after twice this at the latest.
@@ -122,6 +122,11 @@ class Service:
         if refusal is not None:
             raise refusal
         desk = self.keeper.desk
+        if desk.room and sequences > self._queue + desk.room:
+            raise RequestError(
+                f"The request is for {sequences} answers or texts; the server holds {self._queue + desk.room} at most.",
+                hint="Ask for less at once, or start the server with a larger --queue.",
+            )
         waiting = desk.queued(background=CALLER.get().background) + self._held
         if waiting + sequences > self._queue + desk.free():
             raise Overloaded(

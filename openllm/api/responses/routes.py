@@ -28,11 +28,14 @@ from openllm.api.served import Served
 from openllm.api.service import Service
 from openllm.api.side_lane import LARGE, QUICK_BYTES, aside
 from openllm.api.strict_json import StrictJsonRoute
-from openllm.errors import PreviousResponseNotFound, RequestError, quoted
+from openllm.errors import PreviousResponseNotFound, RequestError, UnsupportedParameter, quoted
 
 router = APIRouter(route_class=StrictJsonRoute, prefix="/v1/responses", tags=["OpenAI"])
 _RESPONSE: Documented = {200: {"model": ResponseObject}}
+_QUERY = {"stream", "starting_after", "include", "include[]", "include_obfuscation"}
 History = tuple[bytes, ...]
+# Nothing has to be done for it: what a response was created with is in it.
+Include = Annotated[list[Literal["message.output_text.logprobs"]] | None, Query()]
 _STREAMED = streamed_events(ResponseObject, "response.output_text.delta")
 
 
@@ -135,9 +138,17 @@ async def get_response(
     response_id: str,
     service: Served,
     responses: Kept,
+    request: Request,
     stream: bool = False,
     starting_after: Annotated[int, Query(ge=-1)] = -1,
+    include: Include = None,
+    include_too: Annotated[Include, Query(alias="include[]", description="As include.")] = None,
+    include_obfuscation: Literal["false"] | None = None,
 ) -> Response:
+    for name in request.query_params.keys() - _QUERY:
+        raise UnsupportedParameter(
+            f"The parameter {quoted(name)} is not supported.", hint="Leave it out.", param=name
+        )
     stored = responses.store.get(CALLER.get().name, response_id)
     if not stream:
         return Response(stored.body, media_type="application/json")

@@ -49,8 +49,10 @@ check: install-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Tests wait for servers and engines much of the time: two processes keep two cores busy, more would starve them.
+WORKERS ?= 2
 test: check install-clients
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n $(WORKERS) --dist loadgroup
 
 # Well over 100,000 cases in all.
 FUZZ_CASES ?= 15000

@@ -17,6 +17,20 @@ from openllm.weights.settings import HubSettings
 from openllm.weights.store import Store, default_root
 from tests.serving import Served
 
+_TESTS = Path(__file__).parent
+# Folders whose tests share engines that take long to start.
+_SHARING = ("clients", "encoders", "engines")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep tests in one process that share something costly, where there are several (``-n 2 --dist loadgroup``):
+    those of a module, of a folder, or of a group that a module names itself."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            folder = item.path.relative_to(_TESTS).parts[0]
+            group = folder if folder in _SHARING else str(item.path)
+            item.add_marker(pytest.mark.xdist_group(group))
+
 
 @pytest.fixture(scope="session")
 def store() -> Store:

@@ -183,7 +183,7 @@ def test_slow_readers_and_writers_stop_nobody(hostile: Served) -> None:
             client.close()
     print(f"p99 alone {alone * 1e3:.1f} ms, beside {len(slow)} slow clients {p99(gaps) * 1e3:.1f} ms")
     assert front.memory_info().rss < 600 * 1024 * 1024
-    assert p99(gaps) < 2 * alone + 0.02
+    assert max(gaps) < 0.5
     deadline = time.monotonic() + 10
     while hostile.metric("openllm_sequences_running") + hostile.metric("openllm_sequences_waiting") > 0:
         assert time.monotonic() < deadline

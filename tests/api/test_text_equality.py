@@ -51,7 +51,7 @@ CONTINUED = (
 )  # fmt: skip
 PROMPTS = [*(("chat", text) for text in ASKED), *(("text", text) for text in CONTINUED)]
 pytestmark = pytest.mark.xdist_group("vllm_float32")
-TOKENS = 20
+TOKENS = 16
 AT_ONCE = 16
 # Two words' ends: a token begins with its space, so that this is never within one.
 ACROSS = re.compile(r"\w\w \w\w")
@@ -122,8 +122,12 @@ def test_streamed_is_whole(exact: openai.OpenAI, answers: list[Answer]) -> None:
     assert together(lambda place: streamed(exact, PROMPTS[place])) == answers
 
 
-def test_alone_is_as_in_a_batch(exact: openai.OpenAI, answers: list[Answer]) -> None:
-    assert [whole(exact, prompt) for prompt in PROMPTS] == answers
+def test_alone_is_as_in_a_batch(
+    request: pytest.FixtureRequest, exact: openai.OpenAI, answers: list[Answer]
+) -> None:
+    """All of OpenVINO's answers, and each fifth of vLLM's, which is slow alone in float32."""
+    step = 5 if request.node.callspec.params["exact"] == "vllm" else 1
+    assert [whole(exact, prompt) for prompt in PROMPTS[::step]] == answers[::step]
 
 
 def test_stops_across_tokens(exact: openai.OpenAI, answers: list[Answer]) -> None:

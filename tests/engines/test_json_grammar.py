@@ -49,8 +49,8 @@ SCHEMAS: list[Any] = [
     {"allOf": [{"$ref": "#/definitions/N"}], "definitions": {"N": {"type": "object", "properties": {}}}},
 ]  # fmt: skip
 OTHERS: list[Any] = [
-    False, {**MANY, "additionalProperties": True}, {"type": "string", "pattern": "a+"}, {"type": "string", "format": "date"},
-    {"$ref": "#"}, {"not": {}},
+    False, {**MANY, "additionalProperties": True}, {"type": "string", "pattern": "a+"},
+    {"type": "string", "format": "date"},    {"$ref": "#"}, {"not": {}},
     {"anyOf": [{"$ref": "#"}, {"type": "null"}]}, {"type": "integer", "multipleOf": 3}, {"$ref": "#/$defs/none"},
     {"type": "object", "minProperties": 1}, {"type": "array", "prefixItems": [{}]},
     {"type": "string", "maxLength": 9999},

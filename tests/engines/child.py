@@ -24,7 +24,7 @@ class Child:
         vllm = any(isinstance(arg, EngineConfig) and arg.engine == "vllm" for arg in args)
         context = _FORKS if vllm else multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process: BaseProcess = context.Process(target=_serve, args=(theirs, make, args), daemon=True)  # type: ignore[attr-defined]
+        self._process: BaseProcess = context.Process(target=_serve, args=(theirs, make, args), daemon=True)
         self._process.start()
         theirs.close()
         self._answer()

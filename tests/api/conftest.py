@@ -11,7 +11,13 @@ from tests.serving import MODEL, Served, serving
 
 
 @pytest.fixture(scope="package")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(echo: Served) -> Served:
+    """What a module asks unless it has a server of its own."""
+    return echo
+
+
+@pytest.fixture(scope="package")
+def echo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with serving(MODEL, "--backend", "echo", "--data-dir", str(tmp_path_factory.mktemp("data"))) as server:
         server.until_ready()
         yield server

@@ -34,6 +34,13 @@ def served() -> Iterator[Served]:
 
 
 @pytest.fixture(scope="module")
+def chat(echo: Served) -> Iterator[httpx.Client]:
+    """Asks a model that generates text."""
+    with echo.http() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
 def reranker(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A small cross-encoder of random weights, in a folder."""
     folder = write_folder(
@@ -155,9 +162,9 @@ class TestEmbeddings:
         with pytest.raises(openai.NotFoundError):
             client.embeddings.create(model="other", input="Hi")
 
-    def test_embeddings_of_a_chat_model_are_refused(self, http: httpx.Client) -> None:
+    def test_embeddings_of_a_chat_model_are_refused(self, chat: httpx.Client) -> None:
         for path, body in (("/v1/embeddings", {"input": "a"}), ("/v1/score", {"text_1": "a", "text_2": "b"})):
-            answer = http.post(path, json={"model": "smollm2", **body})
+            answer = chat.post(path, json={"model": "smollm2", **body})
             assert answer.status_code == 400
             assert "generates text" in answer.json()["error"]["message"]
             assert "openllm start all-minilm" in answer.json()["error"]["message"]
@@ -268,19 +275,19 @@ class TestTokens:
             "prompt": "[CLS] hello world [SEP]"
         }
 
-    def test_a_chat_model_s_messages(self, http: httpx.Client) -> None:
+    def test_a_chat_model_s_messages(self, chat: httpx.Client) -> None:
         body = {"model": "smollm2", "messages": [{"role": "user", "content": "Hello"}]}
-        tokens = http.post("/tokenize", json=body).json()["tokens"]
-        text = http.post("/detokenize", json={"model": "smollm2", "tokens": tokens}).json()["prompt"]
+        tokens = chat.post("/tokenize", json=body).json()["tokens"]
+        text = chat.post("/detokenize", json={"model": "smollm2", "tokens": tokens}).json()["prompt"]
         assert text.endswith("<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n")
 
-    def test_what_goes_with_messages_in_chat(self, http: httpx.Client) -> None:
+    def test_what_goes_with_messages_in_chat(self, chat: httpx.Client) -> None:
         begun = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hel"}]
 
         def text(**body: Any) -> str:
-            answer = http.post("/tokenize", json={"messages": begun, **body})
+            answer = chat.post("/tokenize", json={"messages": begun, **body})
             assert answer.status_code == 200, answer.text
-            written = http.post("/detokenize", json={"tokens": answer.json()["tokens"]}).json()["prompt"]
+            written = chat.post("/detokenize", json={"tokens": answer.json()["tokens"]}).json()["prompt"]
             return str(written)
 
         assert text().endswith("Hel<|im_end|>\n<|im_start|>assistant\n")
@@ -293,7 +300,7 @@ class TestTokens:
             ({"prompt": "a", "tools": [tool]}, "tools"),
             ({"prompt": "a", "continue_final_message": True}, "continue_final_message"),
         ):
-            answer = http.post("/tokenize", json=wrong)
+            answer = chat.post("/tokenize", json=wrong)
             assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
 
     @pytest.mark.parametrize(

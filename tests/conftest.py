@@ -32,6 +32,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group(group))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _state_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Servers of tests are not listed among the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPENLLM_STATE", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def store() -> Store:
     """The user's own store, so that a model is fetched once for `openllm start` and for the tests."""

@@ -6,6 +6,7 @@ message on, without a task in between: it is the per-token path.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Protocol, cast
 
@@ -21,6 +22,7 @@ from openllm.engines.base import Delta, Sampling
 from openllm.errors import OpenLLMError, RunnerDied
 from openllm.fleet.desk import Desk
 
+_log = logging.getLogger("openllm.api")
 ChoiceEvent = tuple[int, Event]  # the index of the choice, and what happened to it
 
 
@@ -95,7 +97,7 @@ class Answer:
         self._desk = desk
         self._reader = reader
         pairs = [(choice.prompt, choice.sampling) for choice in order.choices]
-        self._submission = submit(desk, pairs, self._receive, adapter=order.adapter, images=order.images)
+        self._submission = submit(desk, pairs, self._take, adapter=order.adapter, images=order.images)
         self._open = {
             generation.id: (index, choice.detokenizer, choice.parser)
             for index, (generation, choice) in enumerate(
@@ -107,6 +109,15 @@ class Answer:
         """Stop generating what is not finished."""
         self._open.clear()
         self._desk.cancel(self._submission)
+
+    def _take(self, delta: Delta) -> None:
+        """A mistake of ours in this answer is not to harm those that the same step brings tokens for."""
+        try:
+            self._receive(delta)
+        except Exception:
+            _log.exception("an answer could not be made")
+            self.abandon()
+            self._reader.end(OpenLLMError("The server made a mistake; its log says more."))
 
     def _receive(self, delta: Delta) -> None:
         known = self._open.get(delta.id)

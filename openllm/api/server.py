@@ -29,6 +29,7 @@ from openllm.api.recorder import Observe
 from openllm.api.service import Service
 from openllm.api.side_lane import lend_quickly
 from openllm.api.text_encoder import TextEncoder
+from openllm.api.warmer import Warmer
 from openllm.chat.tokenizer import load_tokenizer
 from openllm.engines.encoding import ENCODER_TASKS
 from openllm.fleet.adapters import Served
@@ -126,9 +127,12 @@ async def _serve(
     operation.reloads.append(RecipeReload(service, supply, find))
     attendant = Attendant(operation, sock, keeper)
     server = _Server(service, archive, options, observers, attendant, tell)
+    assert archive.routes is not None
+    warmer = Warmer(operation.prompts, service, archive.routes, tell)
     keeper.start()
-    await attendant.until_its_turn()
-    tasks = [asyncio.create_task(service.pulse()), asyncio.create_task(archive.open(service, tell))]
+    warming = asyncio.create_task(warmer.run())
+    await attendant.until_its_turn(warmer)
+    tasks = [warming, asyncio.create_task(service.pulse()), asyncio.create_task(archive.open(service, tell))]
     # A model that can never be served ends the server; the held requests have had their error by then.
     keeper.fatal.add_done_callback(lambda _: server.end())
     try:

@@ -6,25 +6,20 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterable
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from typing import Any
 
 from openllm.engines.base import Delta, EngineConfig, Generation, Sampling
 
 _STEPS = 5000
-# A process that has imported vLLM, which takes it seconds, forks those that open an engine of it.
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["openllm.engines.vllm_engine"])
 
 
 class Child:
     """An object that lives in another process; what its methods raise is raised here."""
 
     def __init__(self, make: Callable[..., Any], *args: Any) -> None:
-        vllm = any(isinstance(arg, EngineConfig) and arg.engine == "vllm" for arg in args)
-        context = _FORKS if vllm else multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process: BaseProcess = context.Process(target=_serve, args=(theirs, make, args), daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, make, args), daemon=True)
         self._process.start()
         theirs.close()
         self._answer()

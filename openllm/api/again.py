@@ -11,7 +11,7 @@ from openllm.api.service import Service
 from openllm.errors import AnswerLost
 
 # A request that ends its runner after the first token would end one after the other.
-_MOST_LOSSES = 5
+_MOST_LOSSES = 8
 
 
 async def read_answer(service: Service, submit: Callable[[], Answer], reader: Reading) -> Answer:

@@ -38,7 +38,7 @@ def main() -> None:
         sleeping = ["--idle-timeout", "1s"] if given.sleeps else []
         with serving(*start, *delay, "--stall-timeout", "2", "--load-timeout", "20", *sleeping) as server:
             server.until_ready()
-            endure(server, Ordeal(given.requests, 16, faults, (0.3, 2.0), given.sleeps, seed=given.seed))
+            endure(server, Ordeal(given.requests, 16, faults, (0.5, 3.0), given.sleeps, seed=given.seed))
     elif given.kind == "soak":
         with serving(*start, *delay) as server:
             server.until_ready()

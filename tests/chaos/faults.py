@@ -96,13 +96,14 @@ class Injector:
 
     async def run(self) -> None:
         """All of them, once."""
-        answered: list[int] = []  # before each fault
+        answered: list[int] = []  # when each fault had been
         for fault in self._faults:
             await asyncio.sleep(self._chance.uniform(*self._between))
             while len(answered) >= 2 and answered[-2] == self._answers():
                 await asyncio.sleep(0.05)
-            answered.append(self._answers())
             await self._apply(fault)
+            await asyncio.sleep(0.1)  # what was on its way has come
+            answered.append(self._answers())
 
     async def _apply(self, fault: Fault) -> None:
         """As soon as there is a runner."""

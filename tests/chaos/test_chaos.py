@@ -98,8 +98,9 @@ def test_the_judge_of_whole_answers_is_strict() -> None:
         head = b"HTTP/1.1 %d X\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
         return judge(head % (status, len(body)) + body, streamed=False).end
 
-    assert whole(200, b'{"choices":[{"text":"a","finish_reason":"stop"}]}') is End.ANSWERED
-    assert whole(200, b'{"choices":[{"text":"","finish_reason":"stop"}]}') is End.MALFORMED
-    assert whole(200, b'{"choices":[{"text":"a","finish_reason":null}]}') is End.MALFORMED
+    choice, usage = b'{"choices":[{"text":"","finish_reason":"%s"}],', b'"usage":{"completion_tokens":%d}}'
+    assert whole(200, choice % b"stop" + usage % 1) is End.ANSWERED
+    assert whole(200, choice % b"stop" + usage % 0) is End.MALFORMED
+    assert whole(200, choice % b"error" + usage % 1) is End.MALFORMED
     assert whole(503, ERROR[6:].strip()) is End.FAILED
     assert whole(503, b"{}") is whole(503, b'{"error":{}}') is End.MALFORMED

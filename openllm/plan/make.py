@@ -219,6 +219,8 @@ def _why_engine(route: Route, overrides: Overrides, passed_over: Exception | Non
     if route.device == "cuda":
         return "the model fits this GPU"
     why = "the fastest on a CPU" if route.engine == "openvino" else "OpenVINO cannot open these weights"
+    if route.engine == "transformers":
+        why = "no other engine here runs this"
     if passed_over is None or overrides.device is not None:
         return why
     return f"{why}; passed over: {_told(passed_over)}"
@@ -242,12 +244,20 @@ def _why_quantization(route: Route, overrides: Overrides) -> str:
     if route.engine == "echo":
         return "no weights are opened"
     stored = route.manifest.quantization
+    if route.how == "at each start":
+        return "asked for; the floats are rounded at each start"
     if route.converts:
-        how = "kept as floats" if route.quantization == "none" else "kept in 8 bit"
-        return f"{stored} weights dequantized exactly, {how}"
+        return f"{stored} weights dequantized exactly, {_kept(route)}"
     if overrides.quantize is not None:
         return "asked for"
     return "as the weights are stored"
+
+
+def _kept(route: Route) -> str:
+    if route.quantization == "none":
+        return "kept as floats"
+    rounded = route.engine == "transformers"
+    return f"rounded to {route.quantization} at each start" if rounded else f"kept as {route.quantization}"
 
 
 def _why_eager(route: Route) -> str:

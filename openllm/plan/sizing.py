@@ -11,7 +11,6 @@ from openllm.machine import Machine
 from openllm.memory import (
     Footprint,
     fit,
-    is_known_form,
     kv_bytes,
     kv_share,
     longest_context,
@@ -20,9 +19,11 @@ from openllm.memory import (
     weight_bytes,
 )
 from openllm.plan.route import Route
+from openllm.plan.support import bits
 from openllm.plan.values import Decision, Overrides
 
 _FRACTION = 0.9
+_UNKNOWN_BITS = 8.5  # of weights in a mode that no table knows, and of a size that nobody told
 _CONCURRENCY = {"cpu": 64, "cuda": 256}
 _TEXTS_AT_ONCE = 256
 # A model that leaves room for a shorter context than this does not fit, unless a shorter one is asked for.
@@ -222,10 +223,11 @@ def _weights(route: Route, dtype: str) -> int:
     if form == "none":
         built = route.engine == "openvino" and manifest.format == "safetensors"  # floats as they are read
         form = dtype if dtype != "auto" and not built else "float32" if built else "float16"
-    as_stored = not route.converts and form in (manifest.quantization, manifest.dtype)
-    if manifest.bytes and (as_stored or not is_known_form(form)):
+    as_stored = route.how == "as stored" and form in (manifest.quantization, manifest.dtype)
+    width = bits(form)
+    if manifest.bytes and (as_stored or width is None):
         return manifest.bytes
-    return weight_bytes(manifest.shape.parameters, form)
+    return weight_bytes(manifest.shape.parameters, width or _UNKNOWN_BITS)
 
 
 def _context_and_cache(
@@ -284,10 +286,10 @@ def _why_width(route: Route, overrides: Overrides, width: int) -> str:
 
 def _why_weights(route: Route, dtype: str) -> str:
     form = route.quantization if route.quantization != "none" else dtype
-    if route.converts:
+    if route.converts and route.engine != "transformers":
         return f"{route.manifest.quantization} rewritten once as {form}"
-    if form == "int8" and route.manifest.quantization == "none":
-        return "floats rounded to int8 at each start"
+    if route.how != "as stored":
+        return f"floats rounded to {form} at each start"
     return f"as stored, {form}" if route.manifest.bytes else f"estimated for {form}"
 
 

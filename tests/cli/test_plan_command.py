@@ -82,7 +82,6 @@ def test_overrides_reach_the_plan(command: Run) -> None:
         (["smollm2:135m-instruct@q9"], 2, "no variant 'q9'", "q4_1"),
         (["smollm2", "--variant", "q9"], 2, "no variant 'q9'", "q4_1"),
         (["smollm2", "--quantize", "gptq"], 2, "--quantize gptq cannot be honoured", "What works here:"),
-        (["smollm2", "--backend", "transformers"], 2, "not part of this version", "--backend"),
         (["smollm2", "--backend", "tgi"], 2, "no backend 'tgi'", "openvino"),
         (["smollm2", "--context", "100000"], 2, "8192", "--context 8192"),
         (["smollm2", "--context", "-5"], 2, "--context -5 is out of range", "16"),

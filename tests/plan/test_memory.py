@@ -54,8 +54,8 @@ def test_known_sizes() -> None:
     assert kv_bytes_per_token(LLAMA_70B, "float16") == 320 * 1024
     assert kv_bytes_per_token(DEEPSEEK_LITE, "bfloat16") == 27 * 576 * 2  # MLA: one latent a layer
     assert kv_bytes_per_token(LLAMA_8B, "u8") == 32 * 2 * 8 * (128 + 8)
-    assert weight_bytes(LLAMA_8B.parameters, "bfloat16") == 16_060_522_496
-    assert weight_bytes(1000, "gguf-q8_0") == 1062
+    assert weight_bytes(LLAMA_8B.parameters, 16) == 16_060_522_496
+    assert weight_bytes(1000, 8.5) == 1062
 
 
 def test_windowed_layers_stop_growing() -> None:

@@ -115,7 +115,7 @@ def test_a_repository_of_gguf_files(inspected: Inspector, hub: LoopbackHub) -> N
     assert found[1].bytes == len(small)
     assert found[2].bytes == 2 * len(files["model-Q8_0.gguf"])
     assert found[0].shape.vocabulary == 300
-    assert found[0].engines == ("openvino", "vllm")
+    assert found[0].engines == ("openvino", "vllm", "transformers")
     assert hub.files_asked() == {"model-Q8_0.gguf"}
 
 

@@ -98,9 +98,7 @@ def row(mode: Mode, folder: str | None) -> Figures:
     if not config.tokenizer:
         raise SystemExit(f"{folder} has no tokenizer")
     command = [sys.executable, "-m", "benchmarks.matrix_row", msgspec.json.encode(config).decode()]
-    done = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=_SECONDS
-    )
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS)
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:
         said = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit code {done.returncode}"]
@@ -120,12 +118,13 @@ def table(found: dict[str, Figures], where: str) -> str:
     lines = [
         "# Engines and modes on SmolLM2-135M-Instruct",
         "",
-        f"{where}. In process, without the front: {streams} greedy streams of 64 tokens after prompts of 40, one run each.",
-        "Weights come from the Q4_1 file, dequantized, except for checkpoints that were quantized before. Perplexity is that",
-        "of `tests/engines/perplexity_text.txt`; memory is the process's resident set after the 64 streams, its KV cache",
-        "included; load is from opening the engine, imports included. `python -m benchmarks.matrix` makes this page.",
+        f"{where}. In process, without the front: {streams} greedy streams of 64 tokens after 40 of prompt,",
+        "one run each. Weights come from the Q4_1 file, dequantized, except for checkpoints of quantized weights.",
+        "Perplexity is that of `tests/engines/perplexity_text.txt`; memory is the process's resident set after the 64",
+        "streams, its KV cache included; load is from opening the engine, imports included. Stored is what the loaded",
+        "matrices are, for OpenVINO with the embedding. `python -m benchmarks.matrix` makes this page.",
         "",
-        f"| engine | mode | capital of France | tokens/s at {streams} | perplexity | RSS, MiB | load, s | stored weights |",
+        f"| engine | mode | capital of France | tokens/s at {streams} | perplexity | RSS, MiB | load, s | stored |",
         "|---|---|---|---|---|---|---|---|",
     ]
     measured = [(mode, found[mode.name]) for mode in MODES if mode.name in found]

@@ -1,6 +1,7 @@
-"""One engine in one mode, in a process of its own: ``python -m benchmarks.matrix_row CONFIG`` (an ``EngineConfig`` as JSON).
+"""One engine in one mode, in a process of its own: ``python -m benchmarks.matrix_row CONFIG``.
 
-It prints one line of JSON. The engine runs in this process: there is no front, and no HTTP.
+CONFIG is an ``EngineConfig`` as JSON. It prints one line of JSON.
+The engine runs in this process: there is no front, and no HTTP.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _PROMPT_TOKENS = 40
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """What was measured; ``refusal`` says why nothing was, and is "" otherwise.
 
-    ``seconds`` is loading, imports included; ``rate`` tokens a second by streams; ``memory`` bytes resident at the end.
+    ``seconds`` is loading, imports included; ``rate`` tokens a second by streams; ``memory`` bytes resident after that.
     """
 
     refusal: str = ""

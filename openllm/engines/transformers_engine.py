@@ -17,7 +17,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# ruff: noqa: E402
 # Read when torch is imported. By default its threads turn in circles where they wait for each other, and so take the
 # core from the very thread that they wait for, wherever the front or anything else needs one too.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
 from openllm.engines.base import EngineConfig
 from openllm.errors import CorruptFile, EngineMissing, UnsupportedOption
@@ -49,12 +49,14 @@ def load_model(config: EngineConfig, path: Path) -> Any:
     checkpoints and architectures that it has not, ``EngineMissing`` for a package that they need.
     """
     try:
+        settings = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
         model, loading = AutoModelForCausalLM.from_pretrained(
             path,
+            config=settings,
             dtype=DTYPES[config.dtype],
             quantization_config=_quantization(config),
             device_map={"": 0 if config.device == "cuda" else "cpu"},
-            attn_implementation=None,
+            attn_implementation=_attention(settings),
             local_files_only=True,
             trust_remote_code=False,
             output_loading_info=True,
@@ -91,6 +93,12 @@ def _quantization(config: EngineConfig) -> Any:
             bnb_4bit_compute_dtype=torch.float32 if dtype == "auto" else dtype,
         )
     return None
+
+
+def _attention(settings: Any) -> str | None:
+    """transformers' fused attention leaves the soft limit of scores out, without a word; its plain one has it."""
+    soft = getattr(settings.get_text_config(), "attn_logit_softcapping", None)
+    return "eager" if soft else None
 
 
 def _refused(what: str, value: str, hint: str, param: str) -> UnsupportedOption:

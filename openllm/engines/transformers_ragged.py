@@ -53,7 +53,7 @@ class RaggedForward:
         model.set_attn_implementation(_NAME)
         if model.config._attn_implementation != _NAME:
             raise ValueError("this model's attention is its own")
-        self._run([Piece(0, [1], 0, [0])])  # shows the shapes of keys and values
+        self.run([Piece(0, [1], 0, [0])])  # shows the shapes of keys and values
         if not self._caches:
             raise ValueError("this model has no attention")
         token = sum(cache[:, 0].nbytes for both in self._caches.values() for cache in both)
@@ -251,6 +251,7 @@ def _plain(
 
 
 def _move(cache: Any, moves: list[Move]) -> None:
-    held = [cache[:, move.source.start : move.source.end].clone() for move in moves]
-    for move, tokens in zip(moves, held, strict=True):
-        cache[:, move.start : move.start + move.source.size] = tokens
+    with torch.inference_mode():
+        held = [cache[:, move.source.start : move.source.end].clone() for move in moves]
+        for move, tokens in zip(moves, held, strict=True):
+            cache[:, move.start : move.start + move.source.size] = tokens

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import Any
 
 import pytest
 
+from benchmarks.matrix_row import openvino_losses
 from openllm.engines.base import EngineConfig
 from tests.engines.child import Child, EngineChild, generation
 from tests.engines.conftest import ANSWER, DEFAULT, EXACT, Start
@@ -53,41 +53,11 @@ def test_default_perplexity(
     if find_spec(name) is None:
         pytest.skip(f"{name} is not installed")
     engine = start(configure(name, **DEFAULT[name]))
-    if name == "openvino":
-        losses = engine.ask(_openvino_losses, text_ids)
-    else:
-        losses = _told_losses(engine, text_ids)
+    openvino = name == "openvino"
+    losses = engine.ask(openvino_losses, text_ids) if openvino else _told_losses(engine, text_ids)
     assert len(losses) == len(text_ids) - 1
     best = reference.ask(Reference.perplexity, text_ids)
     assert math.exp(sum(losses) / len(losses)) <= MOST_PERPLEXITY * best
-
-
-def _openvino_losses(engine: Any, text: list[int]) -> list[float]:
-    """Loss of each token but the first, through the very pipeline that serves."""
-    import numpy as np
-    import openvino as ov
-    import openvino_genai as genai
-
-    config = genai.GenerationConfig()
-    config.max_new_tokens = 1
-    config.set_eos_token_id(0)
-    config.ignore_eos = True
-    config.echo = True
-    config.logprobs = 1
-    pipeline = engine._pipeline
-    handle = pipeline.add_request(10**6, ov.Tensor(np.array([text], np.int64)), config)
-    while pipeline.has_non_finished_requests():
-        pipeline.step()
-    outputs = [output for part in iter_reads(handle) for output in part.values()]
-    ids = [token for output in outputs for token in output.generated_ids]
-    assert ids[: len(text)] == text
-    logs = [value for output in outputs for value in output.generated_log_probs]
-    return [-value for value in logs[1 : len(text)]]
-
-
-def iter_reads(handle: Any) -> Any:
-    while handle.can_read():
-        yield handle.read()
 
 
 def _told_losses(engine: EngineChild, text: list[int]) -> list[float]:

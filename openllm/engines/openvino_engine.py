@@ -106,7 +106,7 @@ class OpenVINOEngine:
         return bool(self._sequences) or self._guided.waiting
 
     def weight_forms(self) -> dict[str, int]:
-        return openvino_forms(self._path)
+        return openvino_forms(self._path, self._vocabulary)
 
     def close(self) -> None:
         self._guided.close()

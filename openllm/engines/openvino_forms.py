@@ -18,13 +18,19 @@ _INDICES = frozenset({"i32", "i64", "boolean", "u32", "u64", "string"})
 _LEAST = 1024  # numbers of a matrix; what is smaller belongs to the graph
 
 
-def openvino_forms(folder: Path) -> dict[str, int]:
-    """Numbers in the matrices of ``openvino_model.xml``: the graph that was loaded. Reads it."""
+def openvino_forms(folder: Path, vocabulary: int) -> dict[str, int]:
+    """Numbers in the matrices of ``openvino_model.xml``, but for those with a row a token. Reads the graph that was
+    loaded."""
     forms: Counter[str] = Counter()
     for kind, shape in _CONSTANT.findall((folder / "openvino_model.xml").read_bytes()):
         sides = [int(side) for side in shape.split(b",") if side.strip()]
         name = kind.decode()
-        if name in _INDICES or sum(side > 1 for side in sides) < 2 or prod(sides) < _LEAST:
+        if (
+            name in _INDICES
+            or sides[:1] == [vocabulary]
+            or sum(side > 1 for side in sides) < 2
+            or prod(sides) < _LEAST
+        ):
             continue
         forms[_NAMES.get(name, UNKNOWN)] += prod(sides)
     return dict(forms)

@@ -18,12 +18,15 @@ _PACKED = {torch.int32: 32, torch.int64: 64, torch.uint8: 8}  # bits of what sev
 
 def torch_forms(model: Any) -> dict[str, int]:
     """Numbers in the matrices of ``model``, but for its embeddings and the layer before its logits, which
-    quantization leaves alone. Quick."""
+    quantization leaves alone. Empty for vLLM's quantized experts: their kernels lay them out as they please. Quick.
+    """
     forms: Counter[str] = Counter()
     for name, module in model.named_modules():
         kind = type(module).__name__
         if "Embedding" in kind or "LMHead" in kind or name.endswith(("lm_head", "embed_out")):
             continue
+        if "MoE" in kind and _quantizes(module):
+            return {}
         for label, weights in module.named_parameters(recurse=False):
             form, count = _form(module, label, weights)
             forms[form] += count
@@ -47,15 +50,22 @@ def _packed(module: Any, label: str, weights: Any) -> tuple[str, int]:
     """Weights of GPTQ, AWQ and compressed-tensors; their zero points lie beside them."""
     if "zero" in label or "g_idx" in label or "shape" in label:
         return UNKNOWN, 0
+    held = weights.numel() * _PACKED[weights.dtype]
     count = _matrix(module)
-    bits = round(weights.numel() * _PACKED[weights.dtype] / count) if count else 0
-    return {4: "int4", 8: "int8"}.get(bits, UNKNOWN), count
+    if not count:
+        return UNKNOWN, held // 4
+    return {4: "int4", 8: "int8"}.get(round(held / count), UNKNOWN), count
 
 
 def _packed_away(module: Any, weights: Any) -> tuple[str, int]:
     """A matrix of vLLM that is in a kernel's own memory; what it left says of which type it was."""
-    plain = type(getattr(module, "quant_method", None)).__name__.startswith("Unquantized")
-    return (_NAMES.get(weights.dtype, UNKNOWN) if plain else UNKNOWN), _matrix(module)
+    return (UNKNOWN if _quantizes(module) else _NAMES.get(weights.dtype, UNKNOWN)), _matrix(module)
+
+
+def _quantizes(module: Any) -> bool:
+    """Has vLLM given this layer a way to compute with quantized weights?"""
+    method = getattr(module, "quant_method", None)
+    return method is not None and not type(method).__name__.startswith("Unquantized")
 
 
 def _matrix(module: Any) -> int:

@@ -2,7 +2,7 @@
 
 Sequences of all lengths share a step (``transformers_ragged``) where that is right for the model, else they take
 turns within it (``transformers_apart``). transformers' own continuous batching is not used: of ``Sampling`` it
-honours temperature, top_k and top_p only, it runs in a thread of its own, and it is slower here.
+honours temperature, top_k and top_p only, and it runs in a thread of its own.
 
 Refused: an empty or too long prompt, ids outside the vocabulary, values out of range, more than 20 logprobs a place,
 adapters, images, and guides that llguidance cannot compile. Everything else in ``Sampling`` is honoured.
@@ -121,9 +121,12 @@ class TransformersEngine:
             assert sequence.guide is not None
             try:
                 sequence.chooser.place = sequence.guide.result()
-            except OpenLLMError as error:
+            except Exception as error:  # one bad guide must not take the others down
+                told = (
+                    error if isinstance(error, OpenLLMError) else RunnerFailed(f"The guide failed: {error}")
+                )
                 del self._waiting[sequence.id]
-                refused.append(refusal(sequence.id, error))
+                refused.append(refusal(sequence.id, told))
             sequence.guide = None
         return refused
 
@@ -158,6 +161,8 @@ class TransformersEngine:
             self._running[sequence.id] = sequence
             left -= len(piece.ids)
             pieces.append(piece)
+            if not self._forward.chunk:  # whole prompts, one at a time: the answers wait for each
+                break
         return pieces, failed
 
     def _room(self, sequence: Sequence, piece: Piece) -> bool:

@@ -57,9 +57,10 @@ FUZZ_CASES ?= 15000
 fuzz: install-dev
 	OPENLLM_FUZZ_CASES=$(FUZZ_CASES) $(BIN)/pytest -q --timeout 7200 tests/fuzz
 
-# Rewrites what tests compare with: the tables of docs/quantization.md.
+# Rewrites what tests compare with: the tables of docs/quantization.md, and the plans in tests/plan/golden.
 golden: install-dev
 	$(BIN)/python -m tests.plan.quantization_page
+	$(BIN)/python -m tests.plan.golden_plans
 
 fmt: install-dev
 	$(BIN)/ruff check --fix .

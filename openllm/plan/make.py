@@ -17,6 +17,7 @@ from openllm.plan.adapters import (
     check_task,
     wants_adapters,
 )
+from openllm.plan.advice import what_would_fit
 from openllm.plan.limits import check_numbers
 from openllm.plan.narrow import blocked_before, candidates
 from openllm.plan.precision import decide_dtype, decide_kv_dtype, stored_kv_dtype
@@ -54,6 +55,25 @@ def make_plan(
     is honoured or refused. Raises ``UsageError``, ``UnsupportedOption`` or ``InvalidAdapter`` (what was asked for
     cannot be), ``EngineMissing``, ``DoesNotFit`` or ``MachineError`` (not on this machine); each says what would work.
     """
+
+    def attempt(host: Machine, wanted: Overrides, engines: frozenset[str]) -> Plan:
+        return _made(manifests, host, wanted, engines, adapters)
+
+    try:
+        return attempt(machine, overrides, installed)
+    except NoRoom as error:
+        advice = what_would_fit(attempt, machine, overrides, installed)
+        error.hint = " ".join(filter(None, (error.hint, *advice)))
+        raise
+
+
+def _made(
+    manifests: Sequence[Manifest],
+    machine: Machine,
+    overrides: Overrides,
+    installed: frozenset[str],
+    adapters: Sequence[Adapter],
+) -> Plan:
     check_numbers(overrides)
     _check_threads(overrides, machine)
     _check_echo(overrides)
@@ -65,7 +85,7 @@ def make_plan(
     refusals: list[UsageError | DoesNotFit] = []
     for route in found:
         try:
-            decided = _decide(route, machine, overrides, room)
+            decided = decide(route, machine, overrides, room)
         except (UsageError, DoesNotFit) as error:
             refusals.append(error)
         else:
@@ -100,9 +120,10 @@ def _adapter_memory(plan: Plan, room: AdapterRoom) -> tuple[Decision, ...]:
     return (Decision("adapter_memory", readable(each * room.slots), why),)
 
 
-def _decide(
+def decide(
     route: Route, machine: Machine, overrides: Overrides, room: AdapterRoom
 ) -> tuple[Sizes, Decision, Decision]:
+    """Sizes, dtype and the KV cache's dtype of one way. Raises as ``make_plan`` does."""
     dtype = decide_dtype(route, machine, overrides)
     kv_dtype = decide_kv_dtype(route, machine, overrides)
     stored = stored_kv_dtype(route, dtype.value, kv_dtype.value)
@@ -156,6 +177,7 @@ def _complete(
         eager=eager,
         decisions=decisions,
         sees=sees(route),
+        arithmetic=sizes.terms,
     )
 
 

@@ -56,10 +56,10 @@ MODES = (
          shows=f"{_CONFIG} of modelopt or compressed-tensors"),
     Mode(name="bnb-nf4", what="bitsandbytes NF4 or FP4, saved", bits=4.5, shows=f"{_CONFIG}: load_in_4bit",
          words=("bitsandbytes", "int4")),
-    Mode(name="awq", what="AWQ, 4 bit", bits=4.25, shows=f"{_CONFIG}, or `quant_config.json`"),
-    Mode(name="w4a16", what="4 bit integer weights of compressed-tensors", bits=4.25,
+    Mode(name="awq", what="AWQ, 4 bit", bits=4.16, shows=f"{_CONFIG}, or `quant_config.json`"),
+    Mode(name="w4a16", what="4 bit integer weights of compressed-tensors", bits=4.16,
          shows=f"{_CONFIG} of compressed-tensors: 4 bit, pack-quantized"),
-    Mode(name="gptq", what="GPTQ, 4 bit", bits=4.25, shows=f"{_CONFIG}, or `quantize_config.json`: bits 4"),
+    Mode(name="gptq", what="GPTQ, 4 bit", bits=4.16, shows=f"{_CONFIG}, or `quantize_config.json`: bits 4"),
     Mode(name="gguf-q4_1", what="GGUF, 4 bit, older", bits=5.0, shows="GGUF file type"),
     Mode(name="gguf-q4_0", what="GGUF, 4 bit, older", bits=4.5, shows="GGUF file type"),
 )  # fmt: skip

@@ -78,6 +78,7 @@ class Shape(Entry):
     kv_heads: int = Field(gt=0, description="Key/value heads.")
     head_size: int = Field(gt=0, description="Size of one head.")
     vocabulary: int = Field(gt=0, description="Rows of the embedding.")
+    tied: bool = Field(default=False, description="Is the output matrix the embedding itself?")
     experts: int | None = Field(default=None, gt=0)
     sliding_window: int | None = Field(default=None, gt=0, description="Tokens seen by a windowed layer.")
     windowed_layers: int | None = Field(default=None, gt=0, description="How many layers are windowed.")

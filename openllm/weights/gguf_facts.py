@@ -113,6 +113,7 @@ class GgufFacts:
             kv_heads=self._number("attention.head_count_kv") or heads,
             head_size=self._number("attention.key_length") or hidden // heads,
             vocabulary=self._vocabulary(),
+            tied=all(tensor.name != "output.weight" for tensor in self.header.tensors),
             experts=self._number("expert_count"),
             sliding_window=window,
             windowed_layers=windowed,

@@ -15,7 +15,7 @@ BASE = frozenset({"echo", "openvino"})
 
 SMOL = Shape(
     architecture="LlamaForCausalLM", parameters=134_515_008, layers=30, hidden=576, heads=9, kv_heads=3,
-    head_size=64, vocabulary=49_152,
+    head_size=64, vocabulary=49_152, tied=True,
 )  # fmt: skip
 LLAMA_8B = Shape(
     architecture="LlamaForCausalLM", parameters=8_030_261_248, layers=32, hidden=4096, heads=32, kv_heads=8,

@@ -13,17 +13,16 @@ import pytest
 from tests.serving import MODEL, Served, serving
 
 QUESTION = "What is the capital of France?"
-NEEDS = {"none": "transformers", "int8": "bitsandbytes", "int4": "bitsandbytes"}
+NEEDS = {"": "transformers", "int8": "bitsandbytes", "int4": "bitsandbytes"}
 
 
-@pytest.fixture(scope="module", params=NEEDS)
+@pytest.fixture(scope="module", params=NEEDS, ids=lambda mode: mode or "floats")
 def real(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     if find_spec(NEEDS[request.param]) is None:
         pytest.skip(f"{NEEDS[request.param]} is not installed")
     data = str(tmp_path_factory.mktemp("data"))
-    with serving(
-        MODEL, "--backend", "transformers", "--quantize", request.param, "--data-dir", data
-    ) as server:
+    quantize = ("--quantize", request.param) if request.param else ()
+    with serving(MODEL, "--backend", "transformers", *quantize, "--data-dir", data) as server:
         server.until_ready(240)
         yield server
 

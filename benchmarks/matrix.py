@@ -122,7 +122,7 @@ def table(found: dict[str, Figures], where: str) -> str:
         "one run each. Weights come from the Q4_1 file, dequantized, except for checkpoints of quantized weights.",
         "Perplexity is that of `tests/engines/perplexity_text.txt`; memory is the process's resident set after the 64",
         "streams, its KV cache included; load is from opening the engine, imports included. Stored is what the loaded",
-        "matrices are, for OpenVINO with the embedding. `python -m benchmarks.matrix` makes this page.",
+        "matrices are, embeddings left out. `python -m benchmarks.matrix` makes this page.",
         "",
         f"| engine | mode | capital of France | tokens/s at {streams} | perplexity | RSS, MiB | load, s | stored |",
         "|---|---|---|---|---|---|---|---|",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -16,6 +17,7 @@ from openllm.errors import CorruptFile, EngineMissing, UnsupportedOption
 from tests.engines.architectures import CONFIGS, VOCABULARY, Architectures, config_of
 from tests.engines.child import Child, EngineChild, generation
 from tests.engines.conftest import Start
+from tests.engines.reference import Reference
 
 pytestmark = pytest.mark.skipif(
     find_spec("transformers") is None or find_spec("torch") is None, reason="transformers is not installed"
@@ -83,6 +85,7 @@ class TestBitsAndBytes:
         start: Start,
         configure: Callable[..., EngineConfig],
         text_ids: list[int],
+        reference: Child,
         quantization: str,
     ) -> None:
         if find_spec("bitsandbytes") is None:
@@ -95,8 +98,8 @@ class TestBitsAndBytes:
         forms = engine.ask(_forms)
         assert forms.keys() == {quantization}
         assert forms[quantization] == 106_168_320  # all that is no embedding
-        loss = _loss(engine, text_ids[:200])
-        assert loss < {"int8": 3.25, "int4": 3.6}[quantization]
+        worse = _loss(engine, text_ids) - math.log(reference.ask(Reference.perplexity, text_ids))
+        assert worse < {"int8": 0.1, "int4": 0.4}[quantization]
 
     def test_without_the_package(self, configure: Callable[..., EngineConfig]) -> None:
         """In a process that cannot see it."""

@@ -28,10 +28,10 @@ _PROBE = (tuple(range(3, 12)), (7, 5, 3, 2, 9, 11))
 
 
 class _Span(NamedTuple):
-    """Of one sequence in a step: its ``count`` tokens from ``row`` on; its cache has ``length`` from ``start`` on."""
+    """Of one sequence in a step: its ``tokens`` from ``row`` on; its cache has ``length`` from ``start`` on."""
 
     row: int
-    count: int
+    tokens: int
     start: int
     length: int
 

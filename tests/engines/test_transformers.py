@@ -117,10 +117,10 @@ def _opened_without(config: EngineConfig) -> Any:
     sys.modules["bitsandbytes"] = None  # type: ignore[assignment]
     found = importlib.metadata.version
 
-    def version(name: str) -> str:
-        if name == "bitsandbytes":
-            raise importlib.metadata.PackageNotFoundError(name)
-        return found(name)
+    def version(distribution_name: str) -> str:
+        if distribution_name == "bitsandbytes":
+            raise importlib.metadata.PackageNotFoundError(distribution_name)
+        return found(distribution_name)
 
     importlib.metadata.version = version
     return open_engine(config, lambda _: None)

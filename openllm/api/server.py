@@ -18,11 +18,13 @@ from openllm.api.access_log import AccessLog
 from openllm.api.adapter_loader import AdapterLoader
 from openllm.api.app import create_app
 from openllm.api.archive import Archive, ArchiveOptions
+from openllm.api.attendant import Attendant
 from openllm.api.http_protocol import HttpProtocol
 from openllm.api.images import Fetcher, Images
 from openllm.api.metrics import Metrics
 from openllm.api.options import FrontOptions
 from openllm.api.prompter import Prompter
+from openllm.api.recipe_reload import Find, RecipeReload
 from openllm.api.recorder import Observe
 from openllm.api.service import Service
 from openllm.api.text_encoder import TextEncoder
@@ -33,8 +35,10 @@ from openllm.fleet.keeper import Keeper
 from openllm.fleet.port import BACKLOG
 from openllm.fleet.spawn import Spawned
 from openllm.fleet.supply import Supply
+from openllm.fleet.watch import Patience
 from openllm.formats.sentence_model import read_sentence_model
 from openllm.plan import Plan
+from openllm.servers.operation import Operation
 from openllm.weights.manifest import Weights
 
 if TYPE_CHECKING:
@@ -54,16 +58,18 @@ def serve(
     *,
     kept: ArchiveOptions,
     early: Spawned | None,
-    tell: Callable[[str], None],
+    operation: Operation,
+    find: Find,
 ) -> None:
     """Serve on ``sock`` until a signal says stop; blocks. SIGTERM or SIGINT drains, a second one stops at once.
 
-    ``kept`` says where files and batches are, ``early`` is a runner that was spawned already. Raises what made the
+    ``kept`` says where files and batches are, ``early`` is a runner that was spawned already,
+    ``operation`` how the server is operated, ``find`` reads recipes anew. Raises what made the
     first start of the engine impossible.
     """
     _allow_connections()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(sock, supply, options, kept, early, tell))
+        runner.run(_serve(sock, supply, options, kept, early, operation, find))
 
 
 def _allow_connections() -> None:
@@ -80,15 +86,16 @@ async def _serve(
     options: FrontOptions,
     kept: ArchiveOptions,
     early: Spawned | None,
-    tell: Callable[[str], None],
+    operation: Operation,
+    find: Find,
 ) -> None:
-    plan = supply.plan
+    plan, tell = supply.plan, operation.tell
     metrics = Metrics()
     keeper = Keeper(
         supply,
         metrics,
         early=early,
-        stall_seconds=options.stall_seconds,
+        patience=Patience(stall=options.stall_seconds, load=options.load_seconds),
         tell=tell,
         adapters=[Served(each.name, each.reference) for each in plan.adapters],
     )
@@ -111,8 +118,13 @@ async def _serve(
         observers.append(tracer.responded)
     supply.on_weights = _PrompterLoader(service, plan, supply.cache)
     archive = Archive(kept)
-    server = _Server(service, archive, options, observers, tell)
+    if options.keys is not None:
+        operation.reloads.append(options.keys.reload)
+    operation.reloads.append(RecipeReload(service, supply, find))
+    attendant = Attendant(operation, sock, keeper)
+    server = _Server(service, archive, options, observers, attendant, tell)
     keeper.start()
+    await attendant.until_its_turn()
     tasks = [asyncio.create_task(service.pulse()), asyncio.create_task(archive.open(service, tell))]
     # A model that can never be served ends the server; the held requests have had their error by then.
     keeper.fatal.add_done_callback(lambda _: server.end())
@@ -124,6 +136,7 @@ async def _serve(
         await keeper.stop(at_once=server.force_exit)
         if tracer is not None:
             await asyncio.to_thread(tracer.close)
+        attendant.close()
     if keeper.fatal.done():
         raise keeper.fatal.result()
 
@@ -163,6 +176,8 @@ class _PrompterLoader:
                 context=context,
                 width=manifest.shape.hidden,
             )
+        # The engine's rows may be more than the tokenizer's tokens.
+        self._service.keeper.desk.vocabulary = max(manifest.shape.vocabulary, tokenizer.vocabulary)
         self._service.prompter.set_result(Prompter(tokenizer, chat, self._plan.context))
 
 
@@ -175,6 +190,7 @@ class _Server(uvicorn.Server):
         archive: Archive,
         options: FrontOptions,
         observers: Iterable[Observe],
+        attendant: Attendant,
         tell: Callable[[str], None],
     ) -> None:
         tls = options.tls
@@ -199,6 +215,7 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._service = service
         self._archive = archive
+        self._attendant = attendant
         self._drain_seconds = options.drain_seconds
         self._tell = tell
 
@@ -209,11 +226,14 @@ class _Server(uvicorn.Server):
         gc.freeze()
         gc.set_threshold(*_COLLECT_AFTER)
         gc.enable()
+        self._attendant.listens(self)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         service = self._service
-        service.draining = True
+        service.draining = not self._attendant.replaced
         await self._archive.close()  # first: its answers are made again, what clients wait for is not
+        await self._attendant.ease_out()
+        service.draining = True
         open_sequences = len(service.keeper.desk)
         if open_sequences and not self.force_exit:
             self._tell(

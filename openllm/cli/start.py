@@ -5,18 +5,20 @@ from __future__ import annotations
 import errno
 import gc
 import shutil
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from openllm.cli.data import DataChoices, takes_data_choices
 from openllm.cli.front import FrontChoices, takes_front_choices
+from openllm.cli.operate import Begun, OperateChoices, takes_operate_choices
 from openllm.cli.options import ModelName, PlanOptions, takes_plan_options
-from openllm.cli.say import note
 from openllm.errors import PortInUse, UnsupportedOption, UsageError
 
 if TYPE_CHECKING:
     import socket
+    from pathlib import Path
 
     from openllm.batches.storage import DataFolder
     from openllm.cli.front import Guard
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 @takes_plan_options
 @takes_front_choices
 @takes_data_choices
+@takes_operate_choices
 def start(
     model: ModelName,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
@@ -50,6 +53,7 @@ def start(
     options: PlanOptions,
     front: FrontChoices,
     data: DataChoices,
+    operate: OperateChoices,
 ) -> None:
     """Serve a model behind an OpenAI-compatible API."""
     if dry_run:
@@ -57,7 +61,7 @@ def start(
         return
     engine_options = _pairs(engine_option or [])
     guard = front.guard(host)
-    sock = _listen(host, port)
+    begun = operate.begin(lambda: _listen(host, port), guard.scheme)
     early = _spawn_early(options)
     gc.disable()  # imports leave lasting objects only; the server collects once and goes on as usual
     try:
@@ -67,14 +71,14 @@ def start(
         plan = resolve(model, options.overrides(), settings)
         _check_images(plan, allow_image_urls)
         supply = _supply(plan, settings, engine_options)
-        folder = data.folder()
+        folder = data.folder() if begun.bequest is None else data.later_folder()
         weights, adapters = supply.here(), supply.adapters_here()
         if weights is not None and adapters is not None:
             early.load(supply.config(weights, adapters))
     except BaseException:
         early.child.kill()
         raise
-    _serve(sock, model, supply, early, front, guard, data, folder, tuple(allow_image_urls or ()))
+    _serve(begun, model, settings, supply, early, front, guard, data, folder, tuple(allow_image_urls or ()))
 
 
 def _check_images(plan: Plan, hosts: list[str] | None) -> None:
@@ -141,25 +145,30 @@ def _spawn_early(options: PlanOptions) -> Spawned:
 
 
 def _serve(
-    sock: socket.socket,
+    begun: Begun,
     model: str,
+    settings: Settings,
     supply: Supply,
     early: Spawned,
     front: FrontChoices,
     guard: Guard,
     data: DataChoices,
-    folder: DataFolder | MachineError,
+    folder: Path | DataFolder | MachineError,
     image_hosts: tuple[str, ...],
 ) -> None:
     plan = supply.plan
     from openllm.fleet.port import address
 
-    note(f"{plan.name}: {plan.engine} on {plan.device}, {plan.quantization}, context {plan.context}")
+    url = address(begun.sock, guard.scheme)
+    begun.tell(f"{plan.name}: {plan.engine} on {plan.device}, {plan.quantization}, context {plan.context}")
 
     # True from here on: the kernel accepts and queues connections while the server is imported.
-    note(f"listening on {address(sock, 'http' if guard.tls is None else 'https')}")
+    begun.tell(f"listening on {url}")
     from openllm.api.server import serve
+    from openllm.cli.resolve import find_manifests
 
+    find = partial(find_manifests, settings=settings._replace(offline=True))
     options = front.options(guard, tuple(dict.fromkeys((plan.name, model))), plan, image_hosts)
     kept = data.options(folder, plan.concurrency)
-    serve(sock, supply, options, kept=kept, early=early, tell=note)
+    operation = begun.operation(options.names, url, front.drain_timeout)
+    serve(begun.sock, supply, options, kept=kept, early=early, operation=operation, find=find)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import signal
 import time
 from collections.abc import Awaitable, Callable, Iterable
 
@@ -15,15 +14,20 @@ from openllm.engines.base import EngineConfig
 from openllm.errors import OpenLLMError, RunnerFailed
 from openllm.fleet.adapters import Adapters, Served, as_error
 from openllm.fleet.desk import Desk
+from openllm.fleet.ending import ending, memory_kills
+from openllm.fleet.garbage import Garbage
 from openllm.fleet.observer import Observer
 from openllm.fleet.process import RunnerProcess
 from openllm.fleet.restart import RestartPolicy
+from openllm.fleet.signs import signs
 from openllm.fleet.spawn import Spawned, spawn
 from openllm.fleet.state import State
+from openllm.fleet.watch import Patience, Watch
 from openllm.runner.wire import AdapterDone, Failed, Load, Progress, Ready, Step, Stop, ToFront, Vectors
 
 _log = logging.getLogger("openllm.fleet")
 _STOP_SECONDS = 5.0
+_LONGEST_GARBAGE = 300  # characters of what is told of it
 # An encoder forms its batches itself, of texts of like length: it must see some to choose from. What it has is no
 # longer shared fairly, so not too many.
 _TEXTS_TO_CHOOSE_FROM = 4  # for each that a batch holds
@@ -47,7 +51,7 @@ class Keeper:
         *,
         early: Spawned | None = None,
         policy: RestartPolicy | None = None,
-        stall_seconds: float = 60.0,
+        patience: Patience | None = None,
         tell: Callable[[str], None] = _log.info,
         clock: Callable[[], float] = time.monotonic,
         adapters: Iterable[Served] = (),
@@ -60,7 +64,7 @@ class Keeper:
         self._supply = supply
         self._observer = observer
         self._policy = policy or RestartPolicy()
-        self._stall_seconds = stall_seconds
+        self._patience = patience or Patience()
         self._tell = tell
         self._clock = clock
         self._process = None if early is None else RunnerProcess(early)
@@ -69,6 +73,10 @@ class Keeper:
         self._ready_at: float | None = None
         self._was_ready = False
         self._why: Failed | None = None
+        self._cause = ""  # why we ended it ourselves
+        self._excused = False
+        self._memory_kills = 0
+        self._heard_loading = 0.0
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -88,7 +96,7 @@ class Keeper:
     @property
     def wedged(self) -> bool:
         """Has the engine had work and said nothing for too long?"""
-        return self.desk.silent_for() >= self._stall_seconds
+        return 0 < self._patience.stall <= self.desk.silent_for()
 
     def refusal(self) -> OpenLLMError | None:
         """Why a new request would not be taken now, or None if it would."""
@@ -132,8 +140,10 @@ class Keeper:
         while True:
             await self._live(msgspec.structs.replace(config, adapters=self.adapters.files))
             ready_for = None if self._ready_at is None else self._clock() - self._ready_at
-            failures = self._policy.failures(failures, ready_for)
             error = await self._bury()
+            failures = self._policy.failures(
+                failures, ready_for, answered=self.desk.fruitful, excused=self._excused
+            )
             if not self._was_ready and (self._why is not None or not self._policy.holds(failures)):
                 raise error
             await self._wait(failures, error)
@@ -143,30 +153,61 @@ class Keeper:
         self._ended.clear()
         self._ready_at = None
         self._why = None
+        self._cause = ""
+        self._memory_kills = memory_kills()
         self._width = config.max_sequences * (1 if config.encoder is None else _TEXTS_TO_CHOOSE_FROM)
         self.state = State.STARTING if self.state is not State.FAILED else State.FAILED
         self.doing = "starting the engine"
         if self._process is None:
             self._process = RunnerProcess(spawn(config.engine, threads=config.threads))
-        await self._process.attach(self._receive, self._ended.set)
+        await self._process.attach(self._receive, self._ended.set, self._distrust)
         if not self._process.loading:
             self._process.send(Load(config))
-        await self._ended.wait()
+        self._heard_loading = self._clock()
+        watching = asyncio.create_task(self._watch(self._process))
+        try:
+            await self._ended.wait()
+        finally:
+            watching.cancel()
 
     async def _bury(self) -> OpenLLMError:
         """Reap the runner that ended; say why it did."""
         if self.state is not State.FAILED:
             self.state = State.WAITING
         status = await self._reap()
-        if self._why is not None:
+        if self._cause:
+            error: OpenLLMError = RunnerFailed(f"the runner was ended: {self._cause}")
+        elif self._why is not None:
             error = as_error(self._why)
         else:
-            error = RunnerFailed(
-                f"the runner ended: {_describe(status)}", hint="See the lines above it in the log."
-            )
+            error = ending(status, memory_kills=memory_kills() - self._memory_kills)
         self.adapters.close()
-        self.desk.close(f"The model's runner ended while it answered ({error.message}).")
+        self._excused = self.desk.close(f"The model's runner ended while it answered ({error.message}).")
         return error
+
+    async def _watch(self, process: RunnerProcess) -> None:
+        """End the runner if it hangs."""
+        between = self._patience.between_looks
+        watch = Watch(self._patience)
+        while between is not None:
+            await asyncio.sleep(between)
+            loading = self._ready_at is None
+            since = self._heard_loading if loading else self.desk.silent_since()
+            cause = watch.look(self._clock(), since, loading=loading, signs=lambda: signs(process.pid))
+            if cause is not None:
+                self._end_for(cause)
+                return
+
+    def _distrust(self, garbage: str) -> None:
+        """The runner sent what cannot be right."""
+        self._end_for(f"it sent garbage: {garbage[:_LONGEST_GARBAGE]}")
+
+    def _end_for(self, cause: str) -> None:
+        """End the runner, which is not what it should be."""
+        self._cause = self._cause or cause
+        if self._process is not None:
+            self._process.kill()
+        self._ended.set()
 
     async def _wait(self, failures: int, error: OpenLLMError) -> None:
         self._observer.restarted()
@@ -203,8 +244,11 @@ class Keeper:
             case Vectors(vectors):
                 self.desk.receive_vectors(vectors)
             case Ready(seconds):
+                if self._ready_at is not None:
+                    raise Garbage("that it is ready, again")
                 self._become_ready(seconds)
             case Progress(text):
+                self._heard_loading = self._clock()
                 self.doing = text
                 self._tell(text)
             case Failed():
@@ -231,13 +275,3 @@ class Keeper:
         self._tell(f"ready: engine loaded in {seconds:.1f} s")
         self.adapters.open(self._process.send)
         self.desk.open(self._process.send, self._width)
-
-
-def _describe(status: int) -> str:
-    if status >= 0:
-        return f"exit status {status}"
-    try:
-        name = signal.Signals(-status).name
-    except ValueError:
-        name = f"signal {-status}"
-    return f"{name}, perhaps out of memory" if -status == signal.SIGKILL else name

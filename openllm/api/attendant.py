@@ -16,6 +16,7 @@ from openllm.servers.heir import Heir
 if TYPE_CHECKING:
     import uvicorn
 
+    from openllm.api.warmer import Warmer
     from openllm.fleet.keeper import Keeper
     from openllm.servers.operation import Operation
 
@@ -40,13 +41,15 @@ class Attendant:
         self._heir: Heir | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def until_its_turn(self) -> None:
-        """A server that replaces another accepts nothing before it can answer: the other one does so till then.
+    async def until_its_turn(self, warmer: Warmer) -> None:
+        """A server that replaces another accepts nothing before it can answer as well: the other one does so till then.
         Returns at once for any other, and when the engine cannot be started."""
         if self._operation.bequest is None:
             return
         while not self._keeper.ready and not self._keeper.fatal.done():  # noqa: ASYNC110 - no event tells
             await asyncio.sleep(_READY_LOOK_SECONDS)
+        if not self._keeper.fatal.done():
+            await warmer.first()
 
     def listens(self, server: uvicorn.Server) -> None:
         """Begin to attend a server that accepts requests."""

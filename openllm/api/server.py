@@ -28,12 +28,13 @@ from openllm.api.recipe_reload import Find, RecipeReload
 from openllm.api.recorder import Observe
 from openllm.api.service import Service
 from openllm.api.text_encoder import TextEncoder
+from openllm.api.warmer import Warmer
 from openllm.chat.tokenizer import load_tokenizer
 from openllm.engines.encoding import ENCODER_TASKS
 from openllm.fleet.adapters import Served
 from openllm.fleet.keeper import Keeper
 from openllm.fleet.port import BACKLOG
-from openllm.fleet.spawn import Spawned
+from openllm.fleet.spawn import Spawned, Spawner
 from openllm.fleet.supply import Supply
 from openllm.fleet.watch import Patience
 from openllm.formats.sentence_model import read_sentence_model
@@ -57,19 +58,19 @@ def serve(
     options: FrontOptions,
     *,
     kept: ArchiveOptions,
-    early: Spawned | None,
+    runners: tuple[Spawner, Spawned],
     operation: Operation,
     find: Find,
 ) -> None:
     """Serve on ``sock`` until a signal says stop; blocks. SIGTERM or SIGINT drains, a second one stops at once.
 
-    ``kept`` says where files and batches are, ``early`` is a runner that was spawned already,
-    ``operation`` how the server is operated, ``find`` reads recipes anew. Raises what made the
+    ``kept`` says where files and batches are, ``runners`` starts them, and has started
+    the first one, ``operation`` how the server is operated, ``find`` reads recipes anew. Raises what made the
     first start of the engine impossible.
     """
     _allow_connections()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(sock, supply, options, kept, early, operation, find))
+        runner.run(_serve(sock, supply, options, kept, runners, operation, find))
 
 
 def _allow_connections() -> None:
@@ -85,16 +86,18 @@ async def _serve(
     supply: Supply,
     options: FrontOptions,
     kept: ArchiveOptions,
-    early: Spawned | None,
+    runners: tuple[Spawner, Spawned],
     operation: Operation,
     find: Find,
 ) -> None:
     plan, tell = supply.plan, operation.tell
     metrics = Metrics()
+    spawner, early = runners
     keeper = Keeper(
         supply,
         metrics,
         early=early,
+        spawner=spawner,
         patience=Patience(stall=options.stall_seconds, load=options.load_seconds),
         tell=tell,
         adapters=[Served(each.name, each.reference) for each in plan.adapters],
@@ -123,9 +126,12 @@ async def _serve(
     operation.reloads.append(RecipeReload(service, supply, find))
     attendant = Attendant(operation, sock, keeper)
     server = _Server(service, archive, options, observers, attendant, tell)
+    assert archive.routes is not None
+    warmer = Warmer(operation.prompts, service, archive.routes, tell)
     keeper.start()
-    await attendant.until_its_turn()
-    tasks = [asyncio.create_task(service.pulse()), asyncio.create_task(archive.open(service, tell))]
+    warming = asyncio.create_task(warmer.run())
+    await attendant.until_its_turn(warmer)
+    tasks = [warming, asyncio.create_task(service.pulse()), asyncio.create_task(archive.open(service, tell))]
     # A model that can never be served ends the server; the held requests have had their error by then.
     keeper.fatal.add_done_callback(lambda _: server.end())
     try:
@@ -134,6 +140,7 @@ async def _serve(
         for task in tasks:
             task.cancel()
         await keeper.stop(at_once=server.force_exit)
+        spawner.close()
         if tracer is not None:
             await asyncio.to_thread(tracer.close)
         attendant.close()

@@ -18,13 +18,14 @@ from openllm.errors import PortInUse, UnsupportedOption, UsageError
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
     from pathlib import Path
 
     from openllm.batches.storage import DataFolder
     from openllm.cli.front import Guard
     from openllm.cli.settings import Settings
     from openllm.errors import MachineError
-    from openllm.fleet.spawn import Spawned
+    from openllm.fleet.spawn import Spawned, Spawner
     from openllm.fleet.supply import Supply
     from openllm.plan import Plan
 
@@ -49,6 +50,10 @@ def start(
             metavar="HOST", help="Fetch images of messages from this host, or * for any; repeatable."
         ),
     ] = None,
+    template: Annotated[
+        bool,
+        typer.Option("--template/--no-template", help="Keep the engine imported, to start runners fast."),
+    ] = False,
     *,
     options: PlanOptions,
     front: FrontChoices,
@@ -62,7 +67,8 @@ def start(
     engine_options = _pairs(engine_option or [])
     guard = front.guard(host)
     begun = operate.begin(lambda: _listen(host, port), guard.scheme)
-    early = _spawn_early(options)
+    spawner, likely = _spawner(template, begun.tell), _likely_engine(options)
+    early = spawner.spawn(likely, threads=options.threads)
     gc.disable()  # imports leave lasting objects only; the server collects once and goes on as usual
     try:
         from openllm.cli.resolve import resolve
@@ -70,6 +76,10 @@ def start(
         settings = options.settings()
         plan = resolve(model, options.overrides(), settings)
         _check_images(plan, allow_image_urls)
+        if template and plan.engine != likely:  # later runners come from this one's template
+            early.child.kill()
+            spawner.close()
+            early = spawner.spawn(plan.engine, threads=options.threads)
         supply = _supply(plan, settings, engine_options)
         folder = data.folder() if begun.bequest is None else data.later_folder()
         weights, adapters = supply.here(), supply.adapters_here()
@@ -77,8 +87,20 @@ def start(
             early.load(supply.config(weights, adapters))
     except BaseException:
         early.child.kill()
+        spawner.close()
         raise
-    _serve(begun, model, settings, supply, early, front, guard, data, folder, tuple(allow_image_urls or ()))
+    _serve(
+        begun,
+        model,
+        settings,
+        supply,
+        (spawner, early),
+        front,
+        guard,
+        data,
+        folder,
+        tuple(allow_image_urls or ()),
+    )
 
 
 def _check_images(plan: Plan, hosts: list[str] | None) -> None:
@@ -134,14 +156,27 @@ def _supply(plan: Plan, settings: Settings, engine_options: dict[str, str]) -> S
     )
 
 
-def _spawn_early(options: PlanOptions) -> Spawned:
-    """A runner that imports the engine which the plan will most likely choose, while this process plans and
-    imports the HTTP server. If the plan chooses another, that one is imported when it is told."""
-    from openllm.fleet.spawn import spawn
+def _spawner(template: bool, tell: Callable[[str], None]) -> Spawner:
+    if not template:
+        from openllm.fleet.spawn import PlainSpawner
 
+        return PlainSpawner()
+    from openllm.fleet.template import TemplateSpawner, can_fork
+
+    if not can_fork():
+        raise UnsupportedOption(
+            "This system has no template processes; they need Linux.",
+            hint="Leave --template out.",
+            param="template",
+        )
+    return TemplateSpawner(tell)
+
+
+def _likely_engine(options: PlanOptions) -> str:
+    """The engine which the plan will most likely choose: a runner imports it while this process plans and imports
+    the HTTP server. If the plan chooses another, that one is imported when it is told."""
     on_vllm = options.adapters or options.allow_adapter_loading or shutil.which("nvidia-smi")
-    likely = options.backend or ("vllm" if on_vllm else "openvino")
-    return spawn(likely, threads=options.threads)
+    return options.backend or ("vllm" if on_vllm else "openvino")
 
 
 def _serve(
@@ -149,7 +184,7 @@ def _serve(
     model: str,
     settings: Settings,
     supply: Supply,
-    early: Spawned,
+    runners: tuple[Spawner, Spawned],
     front: FrontChoices,
     guard: Guard,
     data: DataChoices,
@@ -171,4 +206,4 @@ def _serve(
     options = front.options(guard, tuple(dict.fromkeys((plan.name, model))), plan, image_hosts)
     kept = data.options(folder, plan.concurrency)
     operation = begun.operation(options.names, url, front.drain_timeout)
-    serve(begun.sock, supply, options, kept=kept, early=early, operation=operation, find=find)
+    serve(begun.sock, supply, options, kept=kept, runners=runners, operation=operation, find=find)

@@ -20,7 +20,7 @@ from openllm.fleet.observer import Observer
 from openllm.fleet.process import RunnerProcess
 from openllm.fleet.restart import RestartPolicy
 from openllm.fleet.signs import signs
-from openllm.fleet.spawn import Spawned, spawn
+from openllm.fleet.spawn import PlainSpawner, Spawned, Spawner
 from openllm.fleet.state import State
 from openllm.fleet.watch import Patience, Watch
 from openllm.runner.wire import AdapterDone, Failed, Load, Progress, Ready, Step, Stop, ToFront, Vectors
@@ -39,9 +39,9 @@ class Keeper:
     """One model's runner and the requests that wait for it.
 
     ``supply`` brings the weights and says what to load, reporting progress as lines of text; it may take long.
-    ``early`` is a process that was spawned before the event loop ran. ``fatal`` is set when the first start fails
-    for good. ``tell`` receives what a user should know of, one line at a time. ``adapters`` may be named by requests
-    from now on; ``supply`` says where they are.
+    ``early`` is a process that was spawned before the event loop ran, ``spawner`` starts the later ones. ``fatal`` is
+    set when the first start fails for good. ``tell`` receives what a user should know of, one line at a time.
+    ``adapters`` may be named by requests from now on; ``supply`` says where they are.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class Keeper:
         observer: Observer,
         *,
         early: Spawned | None = None,
+        spawner: Spawner | None = None,
         policy: RestartPolicy | None = None,
         patience: Patience | None = None,
         tell: Callable[[str], None] = _log.info,
@@ -63,6 +64,7 @@ class Keeper:
         self.fatal: asyncio.Future[OpenLLMError] = asyncio.get_running_loop().create_future()
         self._supply = supply
         self._observer = observer
+        self._spawner = spawner or PlainSpawner()
         self._policy = policy or RestartPolicy()
         self._patience = patience or Patience()
         self._tell = tell
@@ -159,7 +161,7 @@ class Keeper:
         self.state = State.STARTING if self.state is not State.FAILED else State.FAILED
         self.doing = "starting the engine"
         if self._process is None:
-            self._process = RunnerProcess(spawn(config.engine, threads=config.threads))
+            self._process = RunnerProcess(self._spawner.spawn(config.engine, threads=config.threads))
         await self._process.attach(self._receive, self._ended.set, self._distrust)
         if not self._process.loading:
             self._process.send(Load(config))
@@ -193,7 +195,7 @@ class Keeper:
             await asyncio.sleep(between)
             loading = self._ready_at is None
             since = self._heard_loading if loading else self.desk.silent_since()
-            cause = watch.look(self._clock(), since, loading=loading, signs=lambda: signs(process.pid))
+            cause = watch.look(self._clock(), since, loading=loading, signs=lambda: signs(process.at_work))
             if cause is not None:
                 self._end_for(cause)
                 return

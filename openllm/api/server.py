@@ -127,7 +127,7 @@ async def _serve(
     attendant = Attendant(operation, sock, keeper)
     server = _Server(service, archive, options, observers, attendant, tell)
     assert archive.routes is not None
-    warmer = Warmer(operation.prompts, service, archive.routes, tell)
+    warmer = Warmer(operation.prompts, [service], archive.routes, tell)
     keeper.start()
     warming = asyncio.create_task(warmer.run())
     await attendant.until_its_turn(warmer)

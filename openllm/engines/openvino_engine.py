@@ -18,6 +18,7 @@ import numpy as np
 from openllm.engines.base import Delta, EngineConfig, Generation, Sampling
 from openllm.engines.limits import check_ids, check_lengths, refuse_adapter, refuse_images
 from openllm.engines.openvino_convert import converted, form_of
+from openllm.engines.openvino_forms import openvino_forms
 from openllm.engines.openvino_guide import structured_output
 from openllm.engines.openvino_guided import Guided, open_guided
 from openllm.engines.openvino_model import ModelFacts, read_facts
@@ -48,6 +49,7 @@ class OpenVINOEngine:
             path = converted(path, Path(config.cache), form_of(config.quantization, config.dtype), report)
         report(f"loading {config.name} with OpenVINO")
         facts = read_facts(path)
+        self._path = path
         self._context = config.context
         self._vocabulary = facts.vocabulary
         self._sequences: dict[int, Sequence] = {}
@@ -96,6 +98,9 @@ class OpenVINOEngine:
 
     def busy(self) -> bool:
         return bool(self._sequences) or self._guided.waiting
+
+    def weight_forms(self) -> dict[str, int]:
+        return openvino_forms(self._path, self._vocabulary)
 
     def close(self) -> None:
         self._guided.close()

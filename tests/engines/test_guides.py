@@ -37,7 +37,7 @@ CHOICES = ["Paris", 'Lon"don', "caf\u00e9\n\\", "\U0001f600"]
 GRAMMAR = 'root ::= "yes" | "no" (" " letter){2}\nletter ::= [a-c]'
 
 
-@pytest.fixture(params=["openvino", "vllm"])
+@pytest.fixture(params=["openvino", "vllm", "transformers"])
 def engine(
     request: pytest.FixtureRequest, start: Start, configure: Callable[..., EngineConfig]
 ) -> Iterator[EngineChild]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -11,9 +11,10 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from starlette.responses import JSONResponse
 
+from openllm.api.again import read_answer
 from openllm.api.answer import Answer, Reader
 from openllm.api.chunks import ChunkWriter, Envelope, LogprobChunkWriter
-from openllm.api.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, while_connected
+from openllm.api.disconnect import answered
 from openllm.api.documented import ChatCompletion, Completion, streamed
 from openllm.api.event_stream import DONE, EventStream, comment
 from openllm.api.logprob_bodies import chat_logprobs, completion_logprobs
@@ -27,7 +28,7 @@ from openllm.api.told_answer import ToldAnswer
 router = APIRouter(route_class=StrictJsonRoute)
 _OPENING = {"delta": {"role": "assistant", "content": ""}}
 
-Submit = Callable[[Reader], Answer]
+Submit = Callable[[Reader], Awaitable[Answer]]
 
 
 @router.post(
@@ -38,8 +39,8 @@ Submit = Callable[[Reader], Answer]
     responses=streamed(ChatCompletion, "chat.completion.chunk"),
 )
 async def chat_completions(body: ChatRequest, request: Request, service: Served) -> Response:
-    def submit(reader: Reader) -> Answer:
-        return service.chat(body, reader)
+    async def submit(reader: Reader) -> Answer:
+        return await service.chat(body, reader)
 
     count = body.n or 1
     service.check(body, count)
@@ -47,7 +48,7 @@ async def chat_completions(body: ChatRequest, request: Request, service: Served)
     if not body.stream:
         envelope = Envelope.make("chatcmpl", "chat.completion", body.model)
         whole = partial(_chat_choice, told=bool(body.logprobs))
-        return await _whole(service, request, submit, envelope, whole, count)
+        return await answered(request, _whole(service, submit, envelope, whole, count))
     envelope = Envelope.make("chatcmpl", "chat.completion.chunk", body.model)
     usage = body.wants_usage()
     kind = partial(LogprobChunkWriter, body=chat_logprobs) if body.logprobs else ChunkWriter
@@ -64,8 +65,8 @@ async def chat_completions(body: ChatRequest, request: Request, service: Served)
     responses=streamed(Completion, "text_completion"),
 )
 async def completions(body: CompletionRequest, request: Request, service: Served) -> Response:
-    def submit(reader: Reader) -> Answer:
-        return service.complete(body, reader)
+    async def submit(reader: Reader) -> Answer:
+        return await service.complete(body, reader)
 
     count = len(body.prompts()) * body.sequences()
     service.check(body, count)
@@ -73,7 +74,8 @@ async def completions(body: CompletionRequest, request: Request, service: Served
     envelope = Envelope.make("cmpl", "text_completion", body.model)
     if not body.stream:
         best = _Best(body.n or 1, body.sequences()) if body.chooses else None
-        return await _whole(service, request, submit, envelope, partial(_text_choice, told=told), count, best)
+        whole = partial(_text_choice, told=told)
+        return await answered(request, _whole(service, submit, envelope, whole, count, best))
     usage = body.wants_usage()
     kind = partial(LogprobChunkWriter, body=completion_logprobs) if told else ChunkWriter
     writer = kind(envelope, before=b'"text":', after=b"", empty={"text": ""}, usage=usage)
@@ -85,13 +87,14 @@ def _stream(service: Service, submit: Submit, writer: ChunkWriter, usage: bool) 
         with service.keeping_alive(stream):
             await service.until_prompter()
             reader = StreamReader(stream, writer)
-            answer = submit(reader)
-            try:
+
+            async def submit_and_tell() -> Answer:
+                answer = await submit(reader)
                 if not service.keeper.ready:
                     stream.write(comment(service.keeper.doing))
-                await reader.complete()
-            finally:
-                answer.abandon()
+                return answer
+
+            answer = await read_answer(service, submit_and_tell, reader)
             stream.write((writer.usage(answer.usage) if usage else b"") + DONE)
 
     return EventStream(produce)
@@ -99,7 +102,6 @@ def _stream(service: Service, submit: Submit, writer: ChunkWriter, usage: bool) 
 
 async def _whole(
     service: Service,
-    request: Request,
     submit: Submit,
     envelope: Envelope,
     choice_body: Callable[[int, WholeReader], dict[str, Any]],
@@ -107,16 +109,8 @@ async def _whole(
     best: _Best | None = None,
 ) -> Response:
     reader = WholeReader(count)
-    try:
-        async with while_connected(request.receive):
-            await service.until_prompter()
-            answer = submit(reader)
-            try:
-                await reader.complete()
-            finally:
-                answer.abandon()
-    except ClientGoneError:
-        return Response(status_code=CLIENT_CLOSED_REQUEST)
+    await service.until_prompter()
+    answer = await read_answer(service, lambda: submit(reader), reader)
     given = range(count) if best is None else best.choose(answer, count)
     choices = [{"index": index, **choice_body(place, reader)} for index, place in enumerate(given)]
     return JSONResponse(envelope.body(choices, usage=answer.usage.body()))

@@ -11,7 +11,9 @@ from typing import Any
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
+from pydantic_core import PydanticCustomError
 
+from openllm.api.again import read_answer
 from openllm.api.answer import Answer, ChoiceEvent, Usage
 from openllm.api.error_body import from_validation
 from openllm.api.event_stream import EventStream
@@ -19,7 +21,7 @@ from openllm.api.parameters import ChatRequest
 from openllm.api.pieces import Pieces
 from openllm.api.readers import EndWaiter, Reading
 from openllm.api.service import Service
-from openllm.errors import ContextLengthExceeded, OpenLLMError, RequestError
+from openllm.errors import ContextLengthExceeded, OpenLLMError, RequestError, quoted
 
 
 class FieldNames:
@@ -59,6 +61,19 @@ class FieldNames:
         return path
 
 
+def clients_tool(value: object, kind: str, instead: str) -> object:
+    """``value`` if it is a tool that runs at the client's: of this ``kind``, or of none. Raises ``PydanticCustomError``
+    that says what to do ``instead``."""
+    given = value.get("type") if isinstance(value, dict) else None
+    if isinstance(given, str) and given != kind:
+        raise PydanticCustomError(
+            "tool_type",
+            "tools of the type {kind} do not run here; {instead}",
+            {"kind": quoted(given), "instead": instead},
+        )
+    return value
+
+
 class Translation:
     """A chat request, and what its fields are called by the caller."""
 
@@ -82,18 +97,20 @@ class Translation:
     ) -> Usage:
         """Submit, and wait for the end; ``fit`` asks for less where the context leaves less than was asked for.
 
-        ``submitted`` gets the usage before the first event; it grows with the answer. Raises what speaks against
-        the request or ended the answer, in the caller's names. Cancelling it stops the generation.
+        ``submitted`` gets the usage before the first event, and again if an answer was lost before it; it grows with
+        the answer. Raises what speaks against the request or ended the answer, in the caller's names. Cancelling it
+        stops the generation.
         """
         try:
             await service.images.load(self.chat)
             await service.until_prompter()
-            answer = self._submit(service, reader, fit=fit)
-            try:
+
+            async def submit() -> Answer:
+                answer = await self._submit(service, reader, fit=fit)
                 submitted(answer.usage)
-                await reader.complete()
-            finally:
-                answer.abandon()
+                return answer
+
+            answer = await read_answer(service, submit, reader)
         except RequestError as error:
             self.names.rename(error)
             raise
@@ -105,18 +122,18 @@ class Translation:
         try:
             await service.images.load(self.chat)
             await service.until_prompter()
-            return service.prompt_tokens(self.chat)
+            return await service.prompt_tokens(self.chat)
         except RequestError as error:
             self.names.rename(error)
             raise
 
-    def _submit(self, service: Service, reader: Reading, *, fit: bool) -> Answer:
+    async def _submit(self, service: Service, reader: Reading, *, fit: bool) -> Answer:
         try:
-            return service.chat(self.chat, reader)
+            return await service.chat(self.chat, reader)
         except ContextLengthExceeded as error:
             if not fit or error.param != "max_tokens":
                 raise
-        return service.chat(self.chat.model_copy(update={"max_completion_tokens": None}), reader)
+        return await service.chat(self.chat.model_copy(update={"max_completion_tokens": None}), reader)
 
 
 def tell_held(service: Service, stream: EventStream) -> None:
@@ -130,6 +147,9 @@ class PieceReader(EndWaiter):
 
     def __init__(self) -> None:
         super().__init__()
+        self.forget()
+
+    def forget(self) -> None:
         self.answer = Pieces()
 
     def read(self, events: list[ChoiceEvent]) -> None:

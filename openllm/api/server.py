@@ -27,6 +27,7 @@ from openllm.api.prompter import Prompter
 from openllm.api.recipe_reload import Find, RecipeReload
 from openllm.api.recorder import Observe
 from openllm.api.service import Service
+from openllm.api.side_lane import lend_quickly
 from openllm.api.text_encoder import TextEncoder
 from openllm.api.warmer import Warmer
 from openllm.chat.tokenizer import load_tokenizer
@@ -127,7 +128,7 @@ async def _serve(
     attendant = Attendant(operation, sock, keeper)
     server = _Server(service, archive, options, observers, attendant, tell)
     assert archive.routes is not None
-    warmer = Warmer(operation.prompts, service, archive.routes, tell)
+    warmer = Warmer(operation.prompts, [service], archive.routes, tell)
     keeper.start()
     warming = asyncio.create_task(warmer.run())
     await attendant.until_its_turn(warmer)
@@ -233,6 +234,7 @@ class _Server(uvicorn.Server):
         gc.freeze()
         gc.set_threshold(*_COLLECT_AFTER)
         gc.enable()
+        lend_quickly()
         self._attendant.listens(self)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -8,7 +8,7 @@ from math import isfinite
 
 from openllm.engines.base import Delta, FinishReason, Generation, Sampling
 from openllm.engines.encoding import Encoding, Vector
-from openllm.errors import OpenLLMError, RunnerDied
+from openllm.errors import AnswerLost, OpenLLMError, RunnerDied
 from openllm.fleet.caller import ANYONE, Caller
 from openllm.fleet.fair_queue import FairQueue
 from openllm.fleet.garbage import Garbage
@@ -125,7 +125,7 @@ class Desk:
         guilty = self._suspects.blame(submissions)
         for submission in submissions:
             if not submission.repeatable:
-                self._fail(submission, message)
+                self._fail(submission, message, AnswerLost.__name__)
             elif submission is guilty and self._suspects.gives_up(submission):
                 self._fail(submission, f"{message} {submission.deaths} times it had only this request.")
                 guilty = None
@@ -217,6 +217,11 @@ class Desk:
     def queued(self, *, background: bool = False) -> int:
         """Sequences that wait here: of background callers, or of all others."""
         return len(self._background if background else self._queue) + self._suspects.waiting(background)
+
+    @property
+    def room(self) -> int:
+        """Sequences that the last runner would take, had it none; 0 before there was one."""
+        return self._room.live
 
     def free(self) -> int:
         """Sequences that the runner would take at once; 0 while there is none, or while others wait."""

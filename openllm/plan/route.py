@@ -201,7 +201,7 @@ def _unfit(manifest: Manifest, row: Row, machine: Machine) -> MachineError | Non
             param="quantize",
         )
     if row.device == "cpu":
-        return None
+        return _lacks_feature(manifest, row, machine)
     gpu = machine.gpus[0]
     if row.amd if gpu.vendor == "amd" else _reaches(gpu, row):
         return None
@@ -209,6 +209,18 @@ def _unfit(manifest: Manifest, row: Row, machine: Machine) -> MachineError | Non
     wanted = f"compute capability {need[0]}.{need[1]}" if need and gpu.vendor != "amd" else "other hardware"
     return MachineError(
         f"{manifest.name}: {row.runs} weights need {wanted}; this machine has {gpu.name}.",
+        hint="Choose another variant with --variant or --quantize.",
+        param="quantize",
+    )
+
+
+def _lacks_feature(manifest: Manifest, row: Row, machine: Machine) -> MachineError | None:
+    """What an x86 CPU lacks; of others nothing is known."""
+    features = machine.cpu_features
+    if not row.feature or row.feature in features or "avx2" not in features:
+        return None
+    return MachineError(
+        f"{manifest.name}: {row.engine} runs {row.runs} weights only on a CPU with {row.feature}; this one has none.",
         hint="Choose another variant with --variant or --quantize.",
         param="quantize",
     )

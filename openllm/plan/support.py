@@ -105,8 +105,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """What becomes of weights on an engine and a device.
 
     ``stored`` are the modes of the files, ``runs`` what the weights are in memory and ``how`` they come to be that.
-    ``capability`` is the least of an NVIDIA GPU, ``amd`` whether AMD's GPUs do; ``packages`` are needed beside the
-    engine, as ``machine.engines_installed`` names them. ``basis`` is what was measured or where it is written.
+    ``capability`` is the least of an NVIDIA GPU, ``amd`` whether AMD's GPUs do; ``feature`` is what an x86 CPU must
+    have, as ``Machine.cpu_features`` names it; ``packages`` are needed beside the engine, as
+    ``machine.engines_installed`` names them. ``basis`` is what was measured or where it is written.
     ``refused`` says why it cannot be, "" if it can.
     """
 
@@ -119,6 +120,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     models: Models = _ANY
     capability: tuple[int, int] | None = None
     amd: bool = False
+    feature: str = ""
     packages: tuple[str, ...] = ()
     kernels: str = ""
     basis: str = ""
@@ -206,7 +208,7 @@ def _rows(manifest: Manifest, stored: str, engine: str, device: str) -> list[Row
 # 64 streams in one process, perplexity of a 327-token English text (float32: 21.0).
 _HARDWARE = "vLLM's table of supported hardware"
 _SOURCE = "vLLM 0.32, kernels/linear"
-_CPU4 = "CPU WNA16 (4 bit, sizes in multiples of 32)"
+_CPU4: dict[str, Any] = {"kernels": "CPU WNA16 (4 bit, sizes in multiples of 32)", "feature": "avx512f"}
 _MARLIN = "Marlin; Machete on 9.0"
 _BNB = ("bitsandbytes",)
 _BNB_GUIDE = "bitsandbytes 0.50, installation guide"
@@ -252,9 +254,9 @@ _OPENVINO_ROWS = (
 _VLLM_CPU_ROWS = (
     _vllm("cpu", "none", kernels="oneDNN", basis="measured: bfloat16 66/680/1150, float32 47/484"),
     _vllm("cpu", "w8a8", kernels="oneDNN int8", basis="measured: 70/717/1331, perplexity 22.3"),
-    _vllm("cpu", "awq", kernels=_CPU4, basis="measured: 54/495/771, perplexity 31.3"),
-    _vllm("cpu", "w4a16", kernels=_CPU4, basis="measured: 56/497/794, perplexity 31.6"),
-    _vllm("cpu", "gptq", kernels=_CPU4, basis="measured: 54/502/339, perplexity 33.5"),
+    _vllm("cpu", "awq", **_CPU4, basis="measured: 54/495/771, perplexity 31.3"),
+    _vllm("cpu", "w4a16", **_CPU4, basis="measured: 56/497/794, perplexity 31.6"),
+    _vllm("cpu", "gptq", **_CPU4, basis="measured: 54/502/339, perplexity 33.5"),
     _vllm("cpu", "gptq-int8", "int8", refused="the kernels for CPUs take 4 bit only", basis=_SOURCE),
     _vllm("cpu", "fp8", refused="2 to 3 tokens a second on a CPU", basis="measured"),
     _vllm("cpu", "mxfp4", "nvfp4", refused="it has no kernels for CPUs", basis=_SOURCE),

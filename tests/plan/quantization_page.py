@@ -54,6 +54,7 @@ def _runs(row: Row) -> str:
 def _needs(row: Row) -> str:
     needs = [f"CUDA {row.capability[0]}.{row.capability[1]}"] if row.capability else []
     needs += ["or AMD"] if row.amd else []
+    needs += [f"x86: {row.feature}"] if row.feature else []
     return ", ".join((*needs, *row.packages))
 
 

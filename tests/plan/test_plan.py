@@ -348,3 +348,11 @@ def test_a_model_that_encodes_is_planned_without_a_cache() -> None:
 def test_a_model_that_encodes_must_fit_too() -> None:
     with pytest.raises(DoesNotFit, match="missing"):
         make_plan(ENCODER, cpu_host(free=300 << 20), Overrides(), installed=ALL)
+
+
+def test_4_bit_kernels_of_vllm_want_avx512_on_a_cpu() -> None:
+    wanted = Overrides(backend="vllm", quantize="awq")
+    able = cpu_host(features=("avx2", "avx512f", "fma"))
+    assert make_plan(LLAMA, able, wanted, installed=ALL).quantization == "awq"
+    with pytest.raises(MachineError, match="only on a CPU with avx512f"):
+        make_plan(LLAMA, cpu_host(features=("avx2", "fma")), wanted, installed=ALL)

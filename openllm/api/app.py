@@ -22,6 +22,7 @@ from openllm.api import (
     models,
     probes,
     rerank,
+    status,
     tokenize,
 )
 from openllm.api.archive import Archive
@@ -79,6 +80,7 @@ def create_app(
         files,
         batches,
         probes,
+        status,
     )
     for room in rooms:
         app.include_router(room.router)

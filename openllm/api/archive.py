@@ -60,7 +60,7 @@ class Archive:
         send = Dispatcher(self.routes).send
 
         def ready(model: str) -> bool:
-            return service.keeper.ready and not service.draining and _served(service, model)
+            return service.keeper.available and not service.draining and _served(service, model)
 
         try:
             if isinstance(options.folder, MachineError):

@@ -15,7 +15,7 @@ from openllm.api.answer import Answer, Reader
 from openllm.api.chunks import ChunkWriter, Envelope, LogprobChunkWriter
 from openllm.api.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, while_connected
 from openllm.api.documented import ChatCompletion, Completion, streamed
-from openllm.api.event_stream import DONE, EventStream, comment
+from openllm.api.event_stream import DONE, EventStream
 from openllm.api.logprob_bodies import chat_logprobs, completion_logprobs
 from openllm.api.parameters import ChatRequest, CompletionRequest
 from openllm.api.readers import StreamReader, WholeReader
@@ -53,7 +53,7 @@ async def chat_completions(body: ChatRequest, request: Request, service: Served)
     kind = partial(LogprobChunkWriter, body=chat_logprobs) if body.logprobs else ChunkWriter
     before = b'"delta":{"content":'
     writer = kind(envelope, before=before, after=b"}", empty={"delta": {}}, opening=_OPENING, usage=usage)
-    return _stream(service, submit, writer, usage)
+    return _stream(service, submit, writer, usage, progress=body.progress)
 
 
 @router.post(
@@ -77,18 +77,19 @@ async def completions(body: CompletionRequest, request: Request, service: Served
     usage = body.wants_usage()
     kind = partial(LogprobChunkWriter, body=completion_logprobs) if told else ChunkWriter
     writer = kind(envelope, before=b'"text":', after=b"", empty={"text": ""}, usage=usage)
-    return _stream(service, submit, writer, usage)
+    return _stream(service, submit, writer, usage, progress=body.progress)
 
 
-def _stream(service: Service, submit: Submit, writer: ChunkWriter, usage: bool) -> EventStream:
+def _stream(
+    service: Service, submit: Submit, writer: ChunkWriter, usage: bool, *, progress: bool | None
+) -> EventStream:
     async def produce(stream: EventStream) -> None:
-        with service.keeping_alive(stream):
+        with service.keeping_alive(stream, progress=progress):
             await service.until_prompter()
             reader = StreamReader(stream, writer)
             answer = submit(reader)
             try:
-                if not service.keeper.ready:
-                    stream.write(comment(service.keeper.doing))
+                service.tell_held(stream)
                 await reader.complete()
             finally:
                 answer.abandon()

@@ -14,7 +14,6 @@ from pydantic import ValidationError
 
 from openllm.api.answer import Answer, ChoiceEvent, Usage
 from openllm.api.error_body import from_validation
-from openllm.api.event_stream import EventStream
 from openllm.api.parameters import ChatRequest
 from openllm.api.pieces import Pieces
 from openllm.api.readers import EndWaiter, Reading
@@ -104,7 +103,7 @@ class Translation:
         service.check_name(self.chat.model)
         try:
             await service.images.load(self.chat)
-            await service.until_prompter()
+            await service.until_prompter(engine=False)
             return service.prompt_tokens(self.chat)
         except RequestError as error:
             self.names.rename(error)
@@ -117,12 +116,6 @@ class Translation:
             if not fit or error.param != "max_tokens":
                 raise
         return service.chat(self.chat.model_copy(update={"max_completion_tokens": None}), reader)
-
-
-def tell_held(service: Service, stream: EventStream) -> None:
-    """Show a stream to live whose request waits for the engine."""
-    if not service.keeper.ready:
-        stream.write(stream.alive(service.keeper.doing))
 
 
 class PieceReader(EndWaiter):

@@ -16,7 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from openllm.api.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, while_connected
 from openllm.api.documented import EmbeddingList
-from openllm.api.parameters import Body, Ids
+from openllm.api.parameters import Body, Ids, KeepAlive
 from openllm.api.served import Served
 from openllm.api.strict_json import StrictJsonRoute
 from openllm.api.text_encoder import Text, TextEncoder
@@ -71,6 +71,7 @@ class EmbeddingRequest(Body):
     )
     user: str | None = Field(default=None, description="Accepted; nothing depends on it.")
     truncate_prompt_tokens: Truncation = None
+    keep_alive: KeepAlive = None
     prompt_name: str | None = Field(
         default=None, description="One of the model's own prompts, e.g. \"query\". Beyond OpenAI's API."
     )
@@ -96,6 +97,7 @@ class EmbeddingRequest(Body):
 async def embeddings(body: EmbeddingRequest, request: Request, service: Served) -> Response:
     texts, ids = body.inputs()
     service.check_encodes(body.model, ("embedding",), len(texts) + len(ids))
+    service.keep(body.keep_alive)
     try:
         async with while_connected(request.receive):
             encoder = await service.until_encoder()

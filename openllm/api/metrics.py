@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _FIRST_TOKEN_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _NEXT_TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.25, 0.5, 1, 2.5, 10)
+_WAKE_SECONDS = (0.25, 0.5, 1, 1.5, 2, 3, 5, 10, 20, 30, 60, 120, 300)
 _REQUEST_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
 
@@ -62,6 +63,7 @@ class Metrics:
         self._first_token = Histogram(_FIRST_TOKEN_SECONDS)
         self._next_token = Histogram(_NEXT_TOKEN_SECONDS)
         self.request_seconds = Histogram(_REQUEST_SECONDS)
+        self.wake_seconds = Histogram(_WAKE_SECONDS)
         # Bound once: these two run for every token.
         self.first_token = self._first_token.observe
         self.next_token = self._next_token.observe
@@ -71,6 +73,9 @@ class Metrics:
 
     def finished(self, reason: FinishReason) -> None:
         self.sequences[reason] += 1
+
+    def woke(self, seconds: float) -> None:
+        self.wake_seconds.observe(seconds)
 
     def restarted(self) -> None:
         self.restarts += 1
@@ -110,6 +115,11 @@ class _Page:
             ("time_to_first_token_seconds", "From admission to the first token.", metrics._first_token),
             ("inter_token_latency_seconds", "Between two tokens of a sequence.", metrics._next_token),
             ("request_seconds", "From a request to the end of its answer.", metrics.request_seconds),
+            (
+                "wake_seconds",
+                "From the request that woke a model to its engine's answer.",
+                metrics.wake_seconds,
+            ),
         ):
             yield HistogramMetricFamily(
                 f"openllm_{name}", text, buckets=histogram.cumulative(), sum_value=histogram.sum
@@ -122,6 +132,9 @@ class _Page:
         yield CounterMetricFamily("openllm_generated_tokens", "Tokens generated.", metrics.generated_tokens)
         yield CounterMetricFamily("openllm_prompt_tokens", "Tokens of prompts.", metrics.prompt_tokens)
         yield CounterMetricFamily("openllm_runner_restarts", "Runners started again.", metrics.restarts)
+        yield CounterMetricFamily("openllm_wakes", "Models woken.", self._keeper.wakes)
+        asleep = self._keeper.asleep_seconds()
+        yield CounterMetricFamily("openllm_asleep_seconds", "Seconds without a runner.", asleep)
         sequences = CounterMetricFamily("openllm_sequences", "Sequences ended.", labels=["reason"])
         for reason, count in sorted(metrics.sequences.items()):
             sequences.add_metric([reason], count)

@@ -10,6 +10,7 @@ import msgspec
 from openllm.api.access_log import Format
 from openllm.api.key_ring import KeyRing
 from openllm.errors import UsageError
+from openllm.fleet.duration import NEVER
 
 
 class Tls(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,7 +49,8 @@ class FrontOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     ``names`` are what the ``model`` field may say; ``queue`` is how many sequences may wait. Without ``keys`` anyone
     is answered. ``request_seconds`` None lets a request take as long as it does. ``otel_endpoint`` is where traces
-    are sent, if anywhere; ``image_hosts`` may be asked for images.
+    are sent, if anywhere; ``image_hosts`` may be asked for images. A runner is stopped after ``idle_seconds`` without
+    a request; ``start_asleep`` starts it at the first one.
     """
 
     names: tuple[str, ...]
@@ -64,3 +66,5 @@ class FrontOptions(msgspec.Struct, frozen=True, kw_only=True):
     access_log: Format = "off"
     otel_endpoint: str | None = None
     image_hosts: tuple[str, ...] = ()
+    idle_seconds: float = NEVER
+    start_asleep: bool = False

@@ -19,15 +19,16 @@ async def livez() -> dict[str, str]:
 
 @router.get(
     "/readyz",
-    summary="Does the engine answer? 503 while it is loading, ended or wedged",
+    summary="Does the engine answer, or will it when asked? 503 while it is loading first, ended or wedged",
     responses={200: {"model": Readiness}, 503: {"model": Readiness}},
 )
 async def readyz(service: Served) -> JSONResponse:
     keeper = service.keeper
-    ready = keeper.ready and not service.draining
+    ready = keeper.available and not service.draining
     doing = (
         "the engine does not answer" if keeper.wedged else "draining" if service.draining else keeper.doing
     )
+    # Looking wakes nothing.
     body = {"status": "ready" if ready else "not ready", "state": str(keeper.state), "doing": doing}
     return JSONResponse(body, status_code=200 if ready else 503)
 

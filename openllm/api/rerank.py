@@ -17,7 +17,7 @@ from pydantic import AliasChoices, Field
 from openllm.api.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, while_connected
 from openllm.api.documented import Ranking, ScoreList
 from openllm.api.embeddings import MOST_TEXTS, Truncation, json_response, prepare
-from openllm.api.parameters import Body
+from openllm.api.parameters import Body, KeepAlive
 from openllm.api.served import Served
 from openllm.api.service import Service
 from openllm.api.strict_json import StrictJsonRoute
@@ -52,6 +52,7 @@ class RerankRequest(Body):
     return_documents: bool | None = True
     user: str | None = Field(default=None, description="Accepted; nothing depends on it.")
     truncate_prompt_tokens: Truncation = None
+    keep_alive: KeepAlive = None
 
     def texts(self) -> list[str]:
         """The documents' texts."""
@@ -66,6 +67,7 @@ class ScoreRequest(Body):
     text_2: Texts = Field(validation_alias=AliasChoices("text_2", "documents"), description="Or `documents`.")
     user: str | None = Field(default=None, description="Accepted; nothing depends on it.")
     truncate_prompt_tokens: Truncation = None
+    keep_alive: KeepAlive = None
 
     def pairs(self) -> list[Pair]:
         """The pairs to be scored, in order. Raises ``RequestError`` if the numbers do not go together."""
@@ -94,6 +96,7 @@ class ScoreRequest(Body):
 async def rerank(body: RerankRequest, request: Request, service: Served) -> Response:
     texts = body.texts()
     service.check_encodes(body.model, ENCODER_TASKS, len(texts) + 1)
+    service.keep(body.keep_alive)
     pairs = [(body.query, text) for text in texts]
     try:
         async with while_connected(request.receive):
@@ -121,6 +124,7 @@ async def rerank(body: RerankRequest, request: Request, service: Served) -> Resp
 async def score(body: ScoreRequest, request: Request, service: Served) -> Response:
     pairs = body.pairs()
     service.check_encodes(body.model, ENCODER_TASKS, len(pairs) + 1)
+    service.keep(body.keep_alive)
     try:
         async with while_connected(request.receive):
             scores, usage = await _scores(service, pairs, body.truncate_prompt_tokens, roles=False)

@@ -29,7 +29,8 @@ from openllm.api.text_encoder import TextEncoder
 from openllm.chat.tokenizer import load_tokenizer
 from openllm.engines.encoding import ENCODER_TASKS
 from openllm.fleet.adapters import Served
-from openllm.fleet.keeper import Keeper
+from openllm.fleet.keeper import Keeper, Upkeep
+from openllm.fleet.past_starts import PastStarts
 from openllm.fleet.port import BACKLOG
 from openllm.fleet.spawn import Spawned
 from openllm.fleet.supply import Supply
@@ -88,8 +89,13 @@ async def _serve(
         supply,
         metrics,
         early=early,
-        stall_seconds=options.stall_seconds,
+        upkeep=Upkeep(
+            idle_seconds=options.idle_seconds,
+            on_demand=options.start_asleep,
+            stall_seconds=options.stall_seconds,
+        ),
         tell=tell,
+        past=PastStarts(supply.cache, _key(plan)),
         adapters=[Served(each.name, each.reference) for each in plan.adapters],
     )
     service = Service(
@@ -99,6 +105,8 @@ async def _serve(
         context=plan.context,
         queue=options.queue,
         task=plan.manifest.task,
+        engine=plan.engine,
+        device=plan.device,
     )
     service.images = Images(plan.sees, _image_fetcher(options.image_hosts))
     if plan.adapter_loading:
@@ -126,6 +134,11 @@ async def _serve(
             await asyncio.to_thread(tracer.close)
     if keeper.fatal.done():
         raise keeper.fatal.result()
+
+
+def _key(plan: Plan) -> str:
+    """What makes one start take as long as another."""
+    return f"{plan.name} {plan.manifest.variant} {plan.engine} {plan.device} {plan.quantization}"
 
 
 def _image_fetcher(hosts: tuple[str, ...]) -> Fetcher | None:
@@ -163,7 +176,8 @@ class _PrompterLoader:
                 context=context,
                 width=manifest.shape.hidden,
             )
-        self._service.prompter.set_result(Prompter(tokenizer, chat, self._plan.context))
+        if not self._service.prompter.done():  # a start that failed after this is tried again
+            self._service.prompter.set_result(Prompter(tokenizer, chat, self._plan.context))
 
 
 class _Server(uvicorn.Server):

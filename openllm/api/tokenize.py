@@ -70,7 +70,7 @@ async def tokenize(body: TokenizeRequest, service: Served) -> dict[str, Any]:
     if body.model is not None:
         service.check_name(body.model)
     body.check()
-    await service.until_prompter()
+    await service.until_prompter(engine=False)
     prompter = service.prompter.result()
     if body.messages is not None:
         tokens = prompter.chat_prompt(await _chat(body, body.messages, service)).ids
@@ -88,7 +88,7 @@ async def tokenize(body: TokenizeRequest, service: Served) -> dict[str, Any]:
 async def detokenize(body: DetokenizeRequest, service: Served) -> dict[str, str]:
     if body.model is not None:
         service.check_name(body.model)
-    await service.until_prompter()
+    await service.until_prompter(engine=False)
     tokenizer = service.prompter.result().tokenizer
     if max(body.tokens, default=0) >= tokenizer.vocabulary:
         raise RequestError(f"A token id is not in 0..{tokenizer.vocabulary - 1}.", param="tokens")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from openllm.cli.options import parse_size, takes
+from openllm.cli.options import parse_duration, parse_size, takes
 from openllm.cli.settings import server_key, ssl_password
 from openllm.errors import EngineMissing, UsageError
 
@@ -75,6 +76,17 @@ class FrontChoices(NamedTuple):
     otel_endpoint: Annotated[
         str | None, typer.Option(metavar="URL", help="Send traces there (OTLP over HTTP).")
     ] = None
+    idle_timeout: Annotated[
+        float | None,
+        typer.Option(
+            parser=parse_duration,
+            metavar="TIME",
+            help="Stop the engine after so long without a request, e.g. 5m; never by default.",
+        ),
+    ] = None
+    start_asleep: Annotated[
+        bool, typer.Option("--start-asleep", help="Start the engine at the first request.")
+    ] = False
     drain_timeout: Annotated[
         float, typer.Option(min=0, help="Seconds that open answers have to end after SIGTERM.")
     ] = 30.0
@@ -109,6 +121,8 @@ class FrontChoices(NamedTuple):
             access_log=self.access_log.value,
             otel_endpoint=self.otel_endpoint,
             image_hosts=image_hosts,
+            idle_seconds=math.inf if self.idle_timeout is None else self.idle_timeout,
+            start_asleep=self.start_asleep,
         )
 
     def _keys(self, host: str) -> KeyRing | None:

@@ -58,7 +58,7 @@ def start(
     engine_options = _pairs(engine_option or [])
     guard = front.guard(host)
     sock = _listen(host, port)
-    early = _spawn_early(options)
+    early = None if front.start_asleep else _spawn_early(options)
     gc.disable()  # imports leave lasting objects only; the server collects once and goes on as usual
     try:
         from openllm.cli.resolve import resolve
@@ -68,11 +68,11 @@ def start(
         _check_images(plan, allow_image_urls)
         supply = _supply(plan, settings, engine_options)
         folder = data.folder()
-        weights, adapters = supply.here(), supply.adapters_here()
-        if weights is not None and adapters is not None:
-            early.load(supply.config(weights, adapters))
+        if early is not None:
+            _load_early(early, supply)
     except BaseException:
-        early.child.kill()
+        if early is not None:
+            early.child.kill()
         raise
     _serve(sock, model, supply, early, front, guard, data, folder, tuple(allow_image_urls or ()))
 
@@ -140,11 +140,18 @@ def _spawn_early(options: PlanOptions) -> Spawned:
     return spawn(likely, threads=options.threads)
 
 
+def _load_early(early: Spawned, supply: Supply) -> None:
+    """Tell the runner what to load, if nothing must be fetched."""
+    weights, adapters = supply.here(), supply.adapters_here()
+    if weights is not None and adapters is not None:
+        early.load(supply.config(weights, adapters))
+
+
 def _serve(
     sock: socket.socket,
     model: str,
     supply: Supply,
-    early: Spawned,
+    early: Spawned | None,
     front: FrontChoices,
     guard: Guard,
     data: DataChoices,

@@ -26,7 +26,8 @@ class Desk:
     """Hands sequences to the runner as it has room for them, and keeps the rest in a queue shared between callers.
 
     There is a runner between ``open`` and ``close``; without one everything waits. Background callers have a queue of
-    their own, from which is taken only when nobody else waits.
+    their own, from which is taken only when nobody else waits. ``turned`` is called when the first sequence comes, when
+    the last one has ended, and with each that comes while there is no runner.
     """
 
     def __init__(self, observer: Observer, clock: Callable[[], float]) -> None:
@@ -41,6 +42,7 @@ class Desk:
         self._usual_tokens = _FIRST_GUESS
         self._room = Room(0)
         self._send: Send | None = None
+        self.turned: Callable[[], None] = _nobody
         self._busy_since = self.last_heard = clock()
 
     def submit(
@@ -197,6 +199,11 @@ class Desk:
         """How long an answer of at most ``most`` tokens will be, judged by those before it."""
         return min(most, self._usual_tokens)
 
+    @property
+    def at_runner(self) -> int:
+        """Sequences that the runner has."""
+        return len(self._at_runner)
+
     def answering(self, adapter: str) -> int:
         """Open sequences of a LoRA adapter."""
         return sum(sequence.adapter == adapter for sequence in self._sequences.values())
@@ -208,9 +215,12 @@ class Desk:
     def _take_in(self, submission: Submission) -> None:
         caller = submission.caller
         queue = self._queue_of(caller)
+        first = not self._sequences
         for sequence in submission.sequences:
             self._sequences[sequence.id] = sequence
             queue.push(caller.name, sequence.id, sequence)
+        if first or self._send is None:
+            self.turned()
         self._dispatch()
 
     def _dispatch(self) -> None:
@@ -265,6 +275,8 @@ class Desk:
                 self._usual_tokens += _LEARNING * (sequence.tokens - self._usual_tokens)
         else:
             self._queue_of(submission.caller).discard(submission.caller.name, sequence.id)
+        if not self._sequences:
+            self.turned()
 
     def _charge(self, sequence: Sequence, tokens: float) -> None:
         sequence.charged += tokens
@@ -283,3 +295,9 @@ class Desk:
                 del self._sequences[sequence.id]
                 self._observer.finished("error")
         submission.fail(message, kind)
+        if not self._sequences:
+            self.turned()
+
+
+def _nobody() -> None:
+    """Whom to tell where nobody wants to know."""

@@ -1,4 +1,4 @@
-"""Keeps one model's runner alive: starts it, watches it, starts it again. The one writer of its state."""
+"""Keeps one model's runner: starts it, watches it, starts it again, lets it sleep. The one writer of its state."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import logging
 import signal
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from typing import NoReturn, Protocol
 
 import msgspec
 
@@ -15,8 +16,12 @@ from openllm.engines.base import EngineConfig
 from openllm.errors import OpenLLMError, RunnerFailed
 from openllm.fleet.adapters import Adapters, Served, as_error
 from openllm.fleet.desk import Desk
+from openllm.fleet.duration import NEVER
+from openllm.fleet.headway import Headway
+from openllm.fleet.nap import Nap
 from openllm.fleet.observer import Observer
 from openllm.fleet.process import RunnerProcess
+from openllm.fleet.pulling import Tell
 from openllm.fleet.restart import RestartPolicy
 from openllm.fleet.spawn import Spawned, spawn
 from openllm.fleet.state import State
@@ -28,16 +33,33 @@ _STOP_SECONDS = 5.0
 # longer shared fairly, so not too many.
 _TEXTS_TO_CHOOSE_FROM = 4  # for each that a batch holds
 
-Supply = Callable[[Callable[[str], None]], Awaitable[EngineConfig]]
+Supply = Callable[[Tell], Awaitable[EngineConfig]]
+
+
+class PastStarts(Protocol):
+    """How long earlier starts took, in seconds. Both block briefly."""
+
+    def expected(self) -> float | None: ...
+    def learn(self, seconds: float) -> None: ...
+
+
+class Upkeep(msgspec.Struct, frozen=True, kw_only=True):
+    """How a model is kept. Its runner is stopped after ``idle_seconds`` without a request; ``on_demand`` has it begin
+    asleep, and then a start that fails is told to whoever asked for it: without, it ends the server."""
+
+    idle_seconds: float = NEVER
+    on_demand: bool = False
+    stall_seconds: float = 60.0
 
 
 class Keeper:
     """One model's runner and the requests that wait for it.
 
-    ``supply`` brings the weights and says what to load, reporting progress as lines of text; it may take long.
-    ``early`` is a process that was spawned before the event loop ran. ``fatal`` is set when the first start fails
-    for good. ``tell`` receives what a user should know of, one line at a time. ``adapters`` may be named by requests
-    from now on; ``supply`` says where they are.
+    ``supply`` brings the weights and says what to load, reporting progress; it may take long, and is called again
+    after it failed. ``early`` is a process that was spawned before the event loop ran. ``fatal`` is set when the first
+    start fails for good, ``setback`` too, and also when one on demand fails; it is another future afterwards. ``tell``
+    receives what a user should know of, one line at a time. ``adapters`` may be named by requests from now on;
+    ``supply`` says where they are. ``past`` knows how long a start takes.
     """
 
     def __init__(
@@ -47,29 +69,44 @@ class Keeper:
         *,
         early: Spawned | None = None,
         policy: RestartPolicy | None = None,
-        stall_seconds: float = 60.0,
+        upkeep: Upkeep | None = None,
         tell: Callable[[str], None] = _log.info,
         clock: Callable[[], float] = time.monotonic,
         adapters: Iterable[Served] = (),
+        past: PastStarts | None = None,
     ) -> None:
         self.desk = Desk(observer, clock)
         self.adapters = Adapters(adapters, self.desk.answering)
         self.state = State.PULLING
         self.doing = "getting the weights"
+        self.since = self.idle_since = clock()
+        self.restarts = self.wakes = 0
         self.fatal: asyncio.Future[OpenLLMError] = asyncio.get_running_loop().create_future()
+        self.setback: asyncio.Future[OpenLLMError] = asyncio.get_running_loop().create_future()
+        self.upkeep = upkeep or Upkeep()
         self._supply = supply
         self._observer = observer
         self._policy = policy or RestartPolicy()
-        self._stall_seconds = stall_seconds
         self._tell = tell
         self._clock = clock
+        self._past = past
+        self._headway = Headway()
+        self._nap = Nap(self.upkeep.idle_seconds, self._doze)
         self._process = None if early is None else RunnerProcess(early)
         self._width = 0
         self._ended = asyncio.Event()
+        self._stirred = asyncio.Event()  # something may be wanted
+        self._weights_wanted = self._engine_wanted = False
+        self._asleep = self.upkeep.on_demand  # is there to be no runner until one is asked for?
+        self._slept = 0.0
+        self._woken_at: float | None = None
+        self._began_at = self.since
         self._ready_at: float | None = None
         self._was_ready = False
+        self._retired = False
         self._why: Failed | None = None
         self._task: asyncio.Task[None] | None = None
+        self.desk.turned = self._look
 
     def start(self) -> None:
         """Begin; returns at once."""
@@ -86,9 +123,26 @@ class Keeper:
         return self.state is State.READY and not self.wedged
 
     @property
+    def available(self) -> bool:
+        """Is it ready, or can it be soon if it is asked: asleep, or on the way from there?"""
+        if self.state in (State.UNLOADING, State.ASLEEP):
+            return True
+        return self.ready or (self._woken_at is not None and self.state in (State.PULLING, State.STARTING))
+
+    @property
     def wedged(self) -> bool:
         """Has the engine had work and said nothing for too long?"""
-        return self.desk.silent_for() >= self._stall_seconds
+        return self.desk.silent_for() >= self.upkeep.stall_seconds
+
+    @property
+    def keep_alive(self) -> float:
+        """Seconds without a request after which the runner is stopped; ``NEVER`` if it is not."""
+        return self._nap.seconds
+
+    @keep_alive.setter
+    def keep_alive(self, seconds: float) -> None:
+        """As a request has it, from its end on, until the runner is stopped or another request says otherwise."""
+        self._nap.seconds = seconds
 
     def refusal(self) -> OpenLLMError | None:
         """Why a new request would not be taken now, or None if it would."""
@@ -99,64 +153,137 @@ class Keeper:
             )
         return None
 
+    def want_weights(self) -> None:
+        """Have the weights brought, if they are not here."""
+        self._weights_wanted = True
+        self._stirred.set()
+
+    def wake(self) -> None:
+        """Start a runner if there is none, though no request waits yet."""
+        self._engine_wanted = True
+        self._stirred.set()
+
+    def asleep_seconds(self) -> float:
+        """How long there was no runner because none was needed, in all."""
+        return self._slept + (self._clock() - self.since if self.state is State.ASLEEP else 0.0)
+
+    def idle_seconds(self) -> float:
+        """Since the last request was over; 0 while there is one."""
+        return 0.0 if len(self.desk) else self._clock() - self.idle_since
+
+    def progress(self) -> tuple[float | None, float | None]:
+        """(the part of what is being done that is behind us, seconds until the engine answers), as far as known."""
+        now = self._clock()
+        if self.state not in (State.PULLING, State.STARTING):
+            return (1.0, 0.0) if self.state is State.READY else (None, None)
+        left = self._headway.left(now)
+        if self.state is State.PULLING and left is not None:
+            start = self._expected()
+            left = None if start is None else left + start
+        return self._headway.fraction(now), left
+
+    async def until_ready(self) -> None:
+        """Wake it, and wait until it answers. Raises why it cannot."""
+        while self.state is not State.READY:
+            refusal = self.refusal()
+            if refusal is not None:
+                raise refusal
+            self.wake()
+            await asyncio.wait([self.setback], timeout=0.02)
+
     async def stop(self, *, at_once: bool) -> None:
         """End the runner, politely unless ``at_once``; what is still open ends with an error."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        self.state = State.STOPPED
-        self.doing = "the server is stopping"
+        self._nap.end()
+        self._become(State.STOPPED, "the server is stopping")
         self.adapters.close()
         self.desk.close("The server is stopping.")
         self.desk.fail_all("The server is stopping.")
         if self._process is not None:
-            if not at_once:
-                self._process.send(Stop())
-                await self._process.wait(_STOP_SECONDS)
-            await self._reap()
+            await self._end_process(politely=not at_once)
 
     async def _run(self) -> None:
+        failures = 0
+        while True:
+            error = await self._try()
+            failures += 1
+            if not self.upkeep.on_demand:
+                self._give_up(error)
+                return
+            await self._rest(error, failures)
+
+    async def _try(self) -> OpenLLMError:
+        """Serve for as long as that can be done; why it can no longer."""
         try:
+            if self._asleep:
+                await self._sleep()
+            self._become(State.PULLING, "getting the weights")
+            self._headway.begin(self._clock())
             await self._keep(await self._supply(self._progress))
         except OpenLLMError as error:
-            self._give_up(error)
+            return error
         except Exception as error:
             _log.exception("the keeper failed")
-            self._give_up(OpenLLMError(f"The server made a mistake: {type(error).__name__}: {error}"))
+            return OpenLLMError(f"The server made a mistake: {type(error).__name__}: {error}")
 
-    async def _keep(self, config: EngineConfig) -> None:
-        """Life after life. Raises why the first one could not begin."""
+    async def _keep(self, config: EngineConfig) -> NoReturn:
+        """Life after life, for ever. Raises why the first one could not begin."""
         failures = 0
         self.adapters.begin(config.adapters)
+        if self._asleep and not self._engine_wanted:  # the weights were all that was asked for
+            await self._sleep()
         while True:
             await self._live(msgspec.structs.replace(config, adapters=self.adapters.files))
+            if self._retired:
+                await self._end_process(politely=True)
+                await self._sleep()
+                continue
             ready_for = None if self._ready_at is None else self._clock() - self._ready_at
             failures = self._policy.failures(failures, ready_for)
             error = await self._bury()
             if not self._was_ready and (self._why is not None or not self._policy.holds(failures)):
                 raise error
             await self._wait(failures, error)
+            if self.upkeep.on_demand and not len(self.desk):
+                await self._sleep()
+
+    async def _sleep(self) -> None:
+        """Until something is wanted that needs the weights, or a runner if the weights are here."""
+        self._asleep = True
+        self._woken_at = None
+        self._become(State.ASLEEP, "asleep; the next request wakes it")
+        while not (len(self.desk) or self._engine_wanted or self._weights_wanted):
+            self._stirred.clear()
+            await self._stirred.wait()
+        self._weights_wanted = False
+        self._woken_at = self._clock()
 
     async def _live(self, config: EngineConfig) -> None:
-        """One life of a runner, from its start to its end."""
-        self._ended.clear()
+        """One life of a runner, from its start to its end, or until it is retired."""
+        ended = self._ended = asyncio.Event()  # its own: the socket of the one before may close late
         self._ready_at = None
         self._why = None
+        self._asleep = self._retired = self._engine_wanted = False
         self._width = config.max_sequences * (1 if config.encoder is None else _TEXTS_TO_CHOOSE_FROM)
-        self.state = State.STARTING if self.state is not State.FAILED else State.FAILED
-        self.doing = "starting the engine"
+        self._began_at = self._clock()
+        self._headway.begin(self._began_at, self._expected())
+        state = State.STARTING if self.state is not State.FAILED else State.FAILED
+        self._become(state, "starting the engine")
         if self._process is None:
             self._process = RunnerProcess(spawn(config.engine, threads=config.threads))
-        await self._process.attach(self._receive, self._ended.set)
+        await self._process.attach(self._receive, ended.set)
         if not self._process.loading:
             self._process.send(Load(config))
-        await self._ended.wait()
+        await ended.wait()
 
     async def _bury(self) -> OpenLLMError:
         """Reap the runner that ended; say why it did."""
         if self.state is not State.FAILED:
-            self.state = State.WAITING
+            self._become(State.WAITING, "the runner ended")
+        self._nap.end()
         status = await self._reap()
         if self._why is not None:
             error = as_error(self._why)
@@ -169,16 +296,32 @@ class Keeper:
         return error
 
     async def _wait(self, failures: int, error: OpenLLMError) -> None:
+        self.restarts += 1
         self._observer.restarted()
         delay = self._policy.delay(failures)
-        self.doing = f"{error.message}; starting again" + (f" in {delay:.0f} s" if delay else "")
-        self._tell(self.doing)
+        doing = f"{error.message}; starting again" + (f" in {delay:.0f} s" if delay else "")
+        self._tell(doing)
         if self._policy.holds(failures):
-            self.state = State.WAITING
+            self._become(State.WAITING, doing)
         else:
-            self.state = State.FAILED
+            self._become(State.FAILED, doing)
             self.desk.fail_all(f"The model's runner ended {failures} times in a row ({error.message}).")
         await asyncio.sleep(delay)
+
+    async def _rest(self, error: OpenLLMError, failures: int) -> None:
+        """After a start on demand that failed: refuse for a while, then sleep as if nothing had been."""
+        self._give_up(error, State.FAILED)
+        self._tell(error.message)
+        self._asleep = True
+        self._engine_wanted = self._weights_wanted = False
+        await asyncio.sleep(max(self._policy.second, self._policy.delay(failures)))
+
+    async def _end_process(self, *, politely: bool) -> None:
+        assert self._process is not None
+        if politely:
+            self._process.send(Stop())
+            await self._process.wait(_STOP_SECONDS)
+        await self._reap()
 
     async def _reap(self) -> int:
         assert self._process is not None
@@ -186,15 +329,53 @@ class Keeper:
         self._process = None
         return status
 
-    def _give_up(self, error: OpenLLMError) -> None:
-        self.state = State.STOPPED
-        self.doing = error.message
+    def _give_up(self, error: OpenLLMError, state: State = State.STOPPED) -> None:
+        self._become(state, error.message)
         self.desk.fail_all(error.message)
-        if not self.fatal.done():
+        setback, self.setback = self.setback, asyncio.get_running_loop().create_future()
+        setback.set_result(error)
+        if not self.upkeep.on_demand and not self.fatal.done():
             self.fatal.set_result(error)
 
-    def _progress(self, text: str) -> None:
+    def _become(self, state: State, doing: str) -> None:
+        """The only place where the state changes."""
+        if state is not self.state:
+            self._slept = self.asleep_seconds()
+            self.since = self._clock()
+        self.state, self.doing = state, doing
+
+    def _look(self) -> None:
+        """Is there something to do, or nothing any more?"""
+        if len(self.desk):
+            self._nap.end()
+            self._stirred.set()
+            return
+        self.idle_since = self._clock()
+        if self.state is State.READY:
+            self._nap.begin()
+
+    def _doze(self) -> None:
+        """Nothing was done for long enough."""
+        if self.adapters.changing:
+            self._nap.begin()
+        elif self.state is State.READY and not len(self.desk):
+            self._retire("nothing to do")
+
+    def _retire(self, why: str) -> None:
+        """End the runner, which has nothing to answer. What comes from now on waits for the next one."""
+        self._retired = True
+        self._engine_wanted = False  # whoever asked for it has had it
+        self._nap.forget()
+        self._become(State.UNLOADING, f"unloading: {why}")
+        self.adapters.close()
+        self.desk.close("The model is unloaded.")
+        self._tell(self.doing)
+        self._ended.set()
+
+    def _progress(self, text: str, fraction: float | None) -> None:
         self.doing = text
+        if fraction is not None:
+            self._headway.measure(fraction, self._clock())
 
     def _receive(self, message: ToFront) -> None:
         match message:
@@ -224,13 +405,26 @@ class Keeper:
 
     def _become_ready(self, seconds: float) -> None:
         assert self._process is not None
-        self.state = State.READY
-        self.doing = "serving"
-        self._ready_at = self._clock()
+        self._become(State.READY, "serving")
+        now = self._ready_at = self._clock()
         self._was_ready = True
         self._tell(f"ready: engine loaded in {seconds:.1f} s")
+        if self._woken_at is not None:
+            self.wakes += 1
+            self._observer.woke(now - self._woken_at)
+            self._woken_at = None
+        self._learn(now - self._began_at)
         self.adapters.open(self._process.send)
         self.desk.open(self._process.send, self._width)
+        self._look()
+
+    def _expected(self) -> float | None:
+        return None if self._past is None else self._past.expected()
+
+    def _learn(self, seconds: float) -> None:
+        if self._past is not None:
+            # Beside the event loop: the disk may be slow.
+            asyncio.get_running_loop().run_in_executor(None, self._past.learn, seconds)
 
 
 def _describe(status: int) -> str:

@@ -11,6 +11,8 @@ class State(StrEnum):
     PULLING = "pulling"  # the weights are being fetched
     STARTING = "starting"  # a process loads the engine
     READY = "ready"  # the engine has decoded a token
+    UNLOADING = "unloading"  # it had nothing to do, or makes room for another, and is being ended
+    ASLEEP = "asleep"  # there is no runner; a request starts one
     WAITING = "waiting"  # it ended, and is started again after a delay
     FAILED = "failed"  # it ended too often: requests are refused while it is tried again
     STOPPED = "stopped"  # the front is shutting down, or it could never be started

@@ -3,6 +3,7 @@
 from openllm.machine.known import find, load, named, names
 from openllm.machine.packages import engines_installed
 from openllm.machine.probe import probe
+from openllm.machine.resident import resident_bytes
 from openllm.machine.values import Gpu, Machine
 
-__all__ = ["Gpu", "Machine", "engines_installed", "find", "load", "named", "names", "probe"]
+__all__ = ["Gpu", "Machine", "engines_installed", "find", "load", "named", "names", "probe", "resident_bytes"]

@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import msgspec
 import psutil
@@ -16,7 +17,7 @@ from openllm.api.metrics import Metrics
 from openllm.engines.base import Delta, EngineConfig, Sampling
 from openllm.errors import OpenLLMError
 from openllm.fleet.desk import Desk
-from openllm.fleet.keeper import Keeper
+from openllm.fleet.keeper import Keeper, Upkeep
 from openllm.fleet.restart import RestartPolicy
 from openllm.fleet.state import State
 from tests.fleet.mailbox import Mailbox
@@ -39,12 +40,12 @@ QUICK = RestartPolicy(second=0.05, longest=0.2)
 
 @asynccontextmanager
 async def keeping(
-    config: EngineConfig = ECHO, policy: RestartPolicy = QUICK, stall_seconds: float = 60.0
+    config: EngineConfig = ECHO, policy: RestartPolicy = QUICK, **upkeep: Any
 ) -> AsyncIterator[Keeper]:
     async def supply(_: object) -> EngineConfig:
         return config
 
-    keeper = Keeper(supply, Metrics(), policy=policy, stall_seconds=stall_seconds)
+    keeper = Keeper(supply, Metrics(), policy=policy, upkeep=Upkeep(**upkeep))
     keeper.start()
     try:
         yield keeper

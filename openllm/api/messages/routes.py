@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from openllm.api.answer import Usage
-from openllm.api.dialect import PieceReader, Translation, tell_held
+from openllm.api.dialect import PieceReader, Translation
 from openllm.api.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, while_connected
 from openllm.api.documented import streamed_events
 from openllm.api.event_stream import EventStream, told_error
@@ -72,7 +72,7 @@ def _stream(service: Service, translation: Translation, message: MessageBody) ->
     async def produce(stream: EventStream) -> None:
         def submitted(usage: Usage) -> None:
             writer.usage = usage
-            tell_held(service, stream)
+            service.tell_held(stream)
 
         with service.keeping_alive(stream):
             reader = StreamReader(stream, writer)

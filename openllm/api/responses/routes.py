@@ -11,7 +11,7 @@ from fastapi.responses import Response
 from starlette.convertors import StringConvertor, register_url_convertor
 
 from openllm.api.caller import CALLER
-from openllm.api.dialect import PieceReader, Translation, tell_held
+from openllm.api.dialect import PieceReader, Translation
 from openllm.api.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, while_connected
 from openllm.api.documented import Documented, streamed_events
 from openllm.api.event_stream import EventStream, told_error
@@ -214,7 +214,7 @@ def _stream(creation: _Creation) -> EventStream:
         with service.keeping_alive(stream):
             try:
                 usage = await creation.translation.answer(
-                    service, reader, lambda _: tell_held(service, stream)
+                    service, reader, lambda _: service.tell_held(stream)
                 )
             except Exception as error:
                 if not stream.begun:

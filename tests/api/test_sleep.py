@@ -8,6 +8,7 @@ import json
 import signal
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import openai
@@ -119,7 +120,8 @@ def test_a_stream_is_told_what_it_waits_for(sleeper: Served) -> None:
     )  # from now on an earlier start is known
     for body, headers in (({"progress": True}, {}), ({}, {"x-openllm-progress": "1"})):
         until(sleeper, "asleep")
-        told, chunks = [], []
+        told: list[Any] = []
+        chunks: list[Any] = []
         request = {**ASK, "stream": True, **body}
         with (
             sleeper.http() as http,

@@ -12,7 +12,7 @@ from fastapi import Depends, Request
 from starlette.types import ASGIApp
 
 from openllm.api.dispatch import Dispatcher
-from openllm.api.service import Service
+from openllm.api.roster import Models
 from openllm.batches.attempts import Attempts
 from openllm.batches.backlog import Backlog
 from openllm.batches.storage import DataFolder, Storage
@@ -53,20 +53,20 @@ class Archive:
         """The routes that a batch may use."""
         return _ENDPOINTS & {route.path for route in getattr(self.routes, "routes", ())}
 
-    async def open(self, service: Service, tell: Callable[[str], None]) -> None:
+    async def open(self, models: Models, tell: Callable[[str], None]) -> None:
         """Open the folder and go on with its batches. Tells why if it cannot."""
         options = self._options
         assert self.routes is not None
         send = Dispatcher(self.routes).send
 
         def ready(model: str) -> bool:
-            return service.keeper.available and not service.draining and _served(service, model)
+            return not models.draining and _available(models, model)
 
         try:
             if isinstance(options.folder, MachineError):
                 raise options.folder
             storage = await asyncio.to_thread(Storage, options.folder, options.most_bytes)
-            backlog = Backlog(storage, Attempts(send, ready, options.width), service.check_name)
+            backlog = Backlog(storage, Attempts(send, ready, options.width), models.check_name)
             await backlog.start(tell)
         except (OpenLLMError, OSError) as error:
             self._refuse(error, tell)
@@ -111,12 +111,11 @@ class Archive:
         self._opened.exception()  # seen, also if no route ever asks
 
 
-def _served(service: Service, model: str) -> bool:
+def _available(models: Models, model: str) -> bool:
     try:
-        service.check_name(model)
+        return models.find(model).keeper.available
     except OpenLLMError:
         return False
-    return True
 
 
 async def _get_archive(request: Request) -> Archive:

@@ -37,7 +37,9 @@ Submit = Callable[[Reader], Answer]
     response_class=JSONResponse,
     responses=streamed(ChatCompletion, "chat.completion.chunk"),
 )
-async def chat_completions(body: ChatRequest, request: Request, service: Served) -> Response:
+async def chat_completions(body: ChatRequest, request: Request, models: Served) -> Response:
+    service = models.find(body.model)
+
     def submit(reader: Reader) -> Answer:
         return service.chat(body, reader)
 
@@ -63,7 +65,9 @@ async def chat_completions(body: ChatRequest, request: Request, service: Served)
     response_class=JSONResponse,
     responses=streamed(Completion, "text_completion"),
 )
-async def completions(body: CompletionRequest, request: Request, service: Served) -> Response:
+async def completions(body: CompletionRequest, request: Request, models: Served) -> Response:
+    service = models.find(body.model)
+
     def submit(reader: Reader) -> Answer:
         return service.complete(body, reader)
 

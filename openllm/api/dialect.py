@@ -100,7 +100,6 @@ class Translation:
 
     async def prompt_tokens(self, service: Service) -> int:
         """How long the prompt is in tokens, template included. Raises as ``answer`` does."""
-        service.check_name(self.chat.model)
         try:
             await service.images.load(self.chat)
             await service.until_prompter(engine=False)

@@ -94,9 +94,10 @@ class EmbeddingRequest(Body):
     response_class=JSONResponse,
     responses={200: {"model": EmbeddingList}},
 )
-async def embeddings(body: EmbeddingRequest, request: Request, service: Served) -> Response:
+async def embeddings(body: EmbeddingRequest, request: Request, models: Served) -> Response:
+    service = models.find(body.model)
     texts, ids = body.inputs()
-    service.check_encodes(body.model, ("embedding",), len(texts) + len(ids))
+    service.check_encodes(("embedding",), len(texts) + len(ids))
     service.keep(body.keep_alive)
     try:
         async with while_connected(request.receive):

@@ -47,14 +47,12 @@ def _reason(error: OSError) -> str:
 class FrontOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Times in seconds, sizes in bytes.
 
-    ``names`` are what the ``model`` field may say; ``queue`` is how many sequences may wait. Without ``keys`` anyone
-    is answered. ``request_seconds`` None lets a request take as long as it does. ``otel_endpoint`` is where traces
-    are sent, if anywhere; ``image_hosts`` may be asked for images. A runner is stopped after ``idle_seconds`` without
-    a request; ``start_asleep`` starts it at the first one.
+    Without ``keys`` anyone is answered. ``request_seconds`` None lets a request take as long as it does.
+    ``otel_endpoint`` is where traces are sent, if anywhere; ``image_hosts`` may be asked for images. A runner is
+    stopped after ``idle_seconds`` without a request; ``start_asleep`` starts it at the first one. Several models share
+    ``memory``, None for one; a request waits for ``patience`` before one that is busy is unloaded for it.
     """
 
-    names: tuple[str, ...]
-    queue: int
     drain_seconds: float
     stall_seconds: float
     longest_body: int
@@ -68,3 +66,5 @@ class FrontOptions(msgspec.Struct, frozen=True, kw_only=True):
     image_hosts: tuple[str, ...] = ()
     idle_seconds: float = NEVER
     start_asleep: bool = False
+    memory: int | None = None
+    patience: float = 10.0

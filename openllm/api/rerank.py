@@ -93,9 +93,10 @@ class ScoreRequest(Body):
     response_class=JSONResponse,
     responses={200: {"model": Ranking}},
 )
-async def rerank(body: RerankRequest, request: Request, service: Served) -> Response:
+async def rerank(body: RerankRequest, request: Request, models: Served) -> Response:
+    service = models.find(body.model)
     texts = body.texts()
-    service.check_encodes(body.model, ENCODER_TASKS, len(texts) + 1)
+    service.check_encodes(ENCODER_TASKS, len(texts) + 1)
     service.keep(body.keep_alive)
     pairs = [(body.query, text) for text in texts]
     try:
@@ -121,9 +122,10 @@ async def rerank(body: RerankRequest, request: Request, service: Served) -> Resp
     response_class=JSONResponse,
     responses={200: {"model": ScoreList}},
 )
-async def score(body: ScoreRequest, request: Request, service: Served) -> Response:
+async def score(body: ScoreRequest, request: Request, models: Served) -> Response:
+    service = models.find(body.model)
     pairs = body.pairs()
-    service.check_encodes(body.model, ENCODER_TASKS, len(pairs) + 1)
+    service.check_encodes(ENCODER_TASKS, len(pairs) + 1)
     service.keep(body.keep_alive)
     try:
         async with while_connected(request.receive):

@@ -6,7 +6,9 @@ import asyncio
 import gc
 import resource
 import socket
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -21,9 +23,11 @@ from openllm.api.archive import Archive, ArchiveOptions
 from openllm.api.http_protocol import HttpProtocol
 from openllm.api.images import Fetcher, Images
 from openllm.api.metrics import Metrics
+from openllm.api.offer import Offer
 from openllm.api.options import FrontOptions
 from openllm.api.prompter import Prompter
 from openllm.api.recorder import Observe
+from openllm.api.roster import Models
 from openllm.api.service import Service
 from openllm.api.text_encoder import TextEncoder
 from openllm.chat.tokenizer import load_tokenizer
@@ -32,10 +36,10 @@ from openllm.fleet.adapters import Served
 from openllm.fleet.keeper import Keeper, Upkeep
 from openllm.fleet.past_starts import PastStarts
 from openllm.fleet.port import BACKLOG
-from openllm.fleet.spawn import Spawned
-from openllm.fleet.supply import Supply
+from openllm.fleet.steward import Steward
 from openllm.formats.sentence_model import read_sentence_model
-from openllm.plan import Plan
+from openllm.machine import resident_bytes
+from openllm.plan import Plan, footprint
 from openllm.weights.manifest import Weights
 
 if TYPE_CHECKING:
@@ -50,21 +54,20 @@ _COLLECT_AFTER = (20_000, 50, 100)
 
 def serve(
     sock: socket.socket,
-    supply: Supply,
+    offers: Sequence[Offer],
     options: FrontOptions,
     *,
     kept: ArchiveOptions,
-    early: Spawned | None,
     tell: Callable[[str], None],
 ) -> None:
     """Serve on ``sock`` until a signal says stop; blocks. SIGTERM or SIGINT drains, a second one stops at once.
 
-    ``kept`` says where files and batches are, ``early`` is a runner that was spawned already. Raises what made the
-    first start of the engine impossible.
+    ``kept`` says where files and batches are. Raises what made the first start of the engine impossible, unless that
+    is started on demand.
     """
     _allow_connections()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(sock, supply, options, kept, early, tell))
+        runner.run(_serve(sock, offers, options, kept, tell))
 
 
 def _allow_connections() -> None:
@@ -77,63 +80,103 @@ def _allow_connections() -> None:
 
 async def _serve(
     sock: socket.socket,
-    supply: Supply,
+    offers: Sequence[Offer],
     options: FrontOptions,
     kept: ArchiveOptions,
-    early: Spawned | None,
     tell: Callable[[str], None],
 ) -> None:
-    plan = supply.plan
-    metrics = Metrics()
-    keeper = Keeper(
-        supply,
-        metrics,
-        early=early,
-        upkeep=Upkeep(
-            idle_seconds=options.idle_seconds,
-            on_demand=options.start_asleep,
-            stall_seconds=options.stall_seconds,
-        ),
-        tell=tell,
-        past=PastStarts(supply.cache, _key(plan)),
-        adapters=[Served(each.name, each.reference) for each in plan.adapters],
-    )
-    service = Service(
-        options.names,
-        keeper,
-        metrics,
-        context=plan.context,
-        queue=options.queue,
-        task=plan.manifest.task,
-        engine=plan.engine,
-        device=plan.device,
-    )
-    service.images = Images(plan.sees, _image_fetcher(options.image_hosts))
-    if plan.adapter_loading:
-        service.adapter_loader = AdapterLoader(keeper, supply, options.names)
-    observers = [metrics.responded]
+    models = _models(offers, options, tell)
+    observers = [models.metrics.responded]
     if options.access_log != "off":
         observers.append(AccessLog(options.access_log, tell).responded)
-    tracer = None if options.otel_endpoint is None else _tracer(options.otel_endpoint, options.names[0])
+    tracer = None if options.otel_endpoint is None else _tracer(options.otel_endpoint)
     if tracer is not None:
         observers.append(tracer.responded)
-    supply.on_weights = _PrompterLoader(service, plan, supply.cache)
     archive = Archive(kept)
-    server = _Server(service, archive, options, observers, tell)
-    keeper.start()
-    tasks = [asyncio.create_task(service.pulse()), asyncio.create_task(archive.open(service, tell))]
-    # A model that can never be served ends the server; the held requests have had their error by then.
-    keeper.fatal.add_done_callback(lambda _: server.end())
+    server = _Server(models, archive, options, observers, tell)
+    tasks = [asyncio.create_task(models.pulse()), asyncio.create_task(archive.open(models, tell))]
+    if models.steward is not None:
+        tasks.append(asyncio.create_task(models.steward.watch()))
+    keepers = [service.keeper for service in models]
+    for keeper in keepers:
+        # A model that can never be served ends the server; the held requests have had their error by then.
+        keeper.fatal.add_done_callback(lambda _: server.end())
+        keeper.start()
     try:
         await server.serve(sockets=[sock])
     finally:
         for task in tasks:
             task.cancel()
-        await keeper.stop(at_once=server.force_exit)
+        await asyncio.gather(*(keeper.stop(at_once=server.force_exit) for keeper in keepers))
         if tracer is not None:
             await asyncio.to_thread(tracer.close)
-    if keeper.fatal.done():
-        raise keeper.fatal.result()
+    for keeper in keepers:
+        if keeper.fatal.done():
+            raise keeper.fatal.result()
+
+
+def _models(offers: Sequence[Offer], options: FrontOptions, tell: Callable[[str], None]) -> Models:
+    """A service for each offer; several share memory and are started on demand."""
+    metrics = Metrics()
+    steward = None
+    if options.memory is not None:
+        steward = Steward(options.memory, options.patience, clock=time.monotonic, measure=resident_bytes)
+    fetcher = _image_fetcher(options.image_hosts)
+    return Models(
+        [_service(each, options, metrics, steward, fetcher, tell) for each in offers], metrics, steward
+    )
+
+
+def _service(
+    offer: Offer,
+    options: FrontOptions,
+    metrics: Metrics,
+    steward: Steward | None,
+    fetcher: Fetcher | None,
+    tell: Callable[[str], None],
+) -> Service:
+    supply, plan = offer.supply, offer.supply.plan
+    place = None
+    if steward is not None:
+        on_cpu = plan.device == "cpu"  # a GPU's memory does not show in the process
+        place = steward.place(offer.names[0], footprint(plan).total, pinned=offer.pinned, measured=on_cpu)
+        tell = partial(_tell_of, offer.names[0], tell)
+    keeper = Keeper(
+        supply,
+        metrics,
+        early=offer.early,
+        upkeep=Upkeep(
+            idle_seconds=options.idle_seconds,
+            on_demand=options.start_asleep or place is not None,
+            pinned=offer.pinned,
+            stall_seconds=options.stall_seconds,
+        ),
+        tell=tell,
+        adapters=[Served(each.name, each.reference) for each in plan.adapters],
+        past=PastStarts(supply.cache, _key(plan)),
+        gate=place,
+    )
+    if place is not None:
+        place.keeper = keeper
+    service = Service(
+        offer.names,
+        keeper,
+        metrics,
+        context=plan.context,
+        queue=offer.queue,
+        task=plan.manifest.task,
+        engine=plan.engine,
+        device=plan.device,
+    )
+    service.images = Images(plan.sees, fetcher)
+    if plan.adapter_loading:
+        service.adapter_loader = AdapterLoader(keeper, supply, offer.names)
+    supply.on_weights = _PrompterLoader(service, plan, supply.cache)
+    return service
+
+
+def _tell_of(name: str, tell: Callable[[str], None], text: str) -> None:
+    tell(f"{name}: {text}")
 
 
 def _key(plan: Plan) -> str:
@@ -149,10 +192,10 @@ def _image_fetcher(hosts: tuple[str, ...]) -> Fetcher | None:
     return ImageFetcher(hosts)
 
 
-def _tracer(endpoint: str, model: str) -> Tracer:
+def _tracer(endpoint: str) -> Tracer:
     from openllm.api.tracing import Tracer
 
-    return Tracer.to(endpoint, model)
+    return Tracer.to(endpoint)
 
 
 class _PrompterLoader:
@@ -185,7 +228,7 @@ class _Server(uvicorn.Server):
 
     def __init__(
         self,
-        service: Service,
+        models: Models,
         archive: Archive,
         options: FrontOptions,
         observers: Iterable[Observe],
@@ -193,7 +236,7 @@ class _Server(uvicorn.Server):
     ) -> None:
         tls = options.tls
         config = uvicorn.Config(
-            create_app(service, archive, options, observers),
+            create_app(models, archive, options, observers),
             loop="none",
             http=HttpProtocol,
             ws="none",
@@ -211,7 +254,7 @@ class _Server(uvicorn.Server):
             timeout_graceful_shutdown=int(options.drain_seconds) + 2,
         )
         super().__init__(config)
-        self._service = service
+        self._models = models
         self._archive = archive
         self._drain_seconds = options.drain_seconds
         self._tell = tell
@@ -225,16 +268,18 @@ class _Server(uvicorn.Server):
         gc.enable()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        service = self._service
-        service.draining = True
+        self._models.draining = True
         await self._archive.close()  # first: its answers are made again, what clients wait for is not
-        open_sequences = len(service.keeper.desk)
+        desks = [service.keeper.desk for service in self._models]
+        open_sequences = sum(map(len, desks))
         if open_sequences and not self.force_exit:
             self._tell(
                 f"draining: {open_sequences} sequences, at most {self._drain_seconds:.0f} s; again to stop now"
             )
-        loop = asyncio.get_running_loop()
-        loop.call_later(self._drain_seconds, service.keeper.desk.fail_all, "The server is stopping.")
+        for desk in desks:
+            asyncio.get_running_loop().call_later(
+                self._drain_seconds, desk.fail_all, "The server is stopping."
+            )
         await super().shutdown(sockets)
 
     def end(self) -> None:

@@ -27,8 +27,6 @@ from openllm.engines.encoding import ENCODER_TASKS
 from openllm.errors import ModelNotServed, Overloaded, TaskNotServed
 from openllm.fleet.keeper import Keeper
 
-# Between two looks at a stream: one that was quiet at both is shown to live, so after twice this at the latest.
-KEEP_ALIVE_SECONDS = 4.5
 _PROGRESS_SECONDS = 1.0
 _WORK = {"embedding": "makes embeddings", "rerank": "scores pairs of texts"}
 _ROUTES = {"embedding": "/v1/embeddings, /v1/rerank or /v1/score", "rerank": "/v1/rerank or /v1/score"}
@@ -61,7 +59,6 @@ class Service:
         self.keeper = keeper
         self.metrics = metrics
         self.created = int(time.time())
-        self.draining = False
         self.adapter_loader: AdapterLoader | None = None
         self.images = Images(False, None)
         self.prompter: asyncio.Future[Prompter] = asyncio.get_running_loop().create_future()
@@ -71,14 +68,12 @@ class Service:
         self._watching: set[EventStream] = set()  # those that want to know what they wait for
         self._watch: asyncio.Task[None] | None = None
 
-    async def pulse(self) -> None:
-        """Write a comment to the streams that are quiet, for ever."""
-        while True:
-            await asyncio.sleep(KEEP_ALIVE_SECONDS)
-            for stream in self._streams:
-                if stream.quiet:
-                    stream.write(stream.alive(self.keeper.doing))
-                stream.quiet = True
+    def pulse(self) -> None:
+        """Write a comment to the streams that were quiet since the last time."""
+        for stream in self._streams:
+            if stream.quiet:
+                stream.write(stream.alive(self.keeper.doing))
+            stream.quiet = True
 
     @contextmanager
     def keeping_alive(self, stream: EventStream, *, progress: bool | None = False) -> Iterator[None]:
@@ -117,7 +112,6 @@ class Service:
 
     def check(self, request: Parameters, sequences: int) -> None:
         """Raise what speaks against taking a request, before anything is spent on it."""
-        self.check_name(request.model)
         if self.task in ENCODER_TASKS:
             raise TaskNotServed(
                 f"The model {self.names[0]!r} {_WORK[self.task]}; it does not generate text.",
@@ -128,9 +122,8 @@ class Service:
         self._check_room(sequences)
         self.keep(request.keep_alive)
 
-    def check_encodes(self, name: str, tasks: tuple[str, ...], texts: int) -> None:
+    def check_encodes(self, tasks: tuple[str, ...], texts: int) -> None:
         """As ``check``, for a request that a model of one of ``tasks`` can serve."""
-        self.check_name(name)
         if self.task not in tasks:
             wanted = "embeddings" if tasks == ("embedding",) else "scores"
             routes = _ROUTES.get(self.task, "/v1/chat/completions or /v1/completions")

@@ -40,8 +40,16 @@ class ModelStatus(BaseModel):
         description="After so long without one it is unloaded; null: never."
     )
     asleep_seconds: float = Field(description="Without a runner, in all.")
+    pinned: bool
     wakes: int
     restarts: int
+
+
+class MemoryStatus(BaseModel):
+    """What several models share, in bytes."""
+
+    budget: int
+    used: int
 
 
 class ServerStatus(BaseModel):
@@ -49,12 +57,19 @@ class ServerStatus(BaseModel):
 
     version: str
     draining: bool
+    memory: MemoryStatus | None = Field(description="Null where there is one model.")
     models: list[ModelStatus]
 
 
 @router.get("/api/status", summary="What the engine is doing; wakes nothing", response_model=ServerStatus)
-async def status(service: Served) -> dict[str, Any]:
-    return {"version": __version__, "draining": service.draining, "models": [await _model(service)]}
+async def status(models: Served) -> dict[str, Any]:
+    steward = models.steward
+    return {
+        "version": __version__,
+        "draining": models.draining,
+        "memory": None if steward is None else {"budget": steward.budget, "used": steward.held()},
+        "models": [await _model(service) for service in models],
+    }
 
 
 async def _model(service: Service) -> dict[str, Any]:
@@ -75,6 +90,7 @@ async def _model(service: Service) -> dict[str, Any]:
         "idle_seconds": round(keeper.idle_seconds(), 3),
         "keep_alive_seconds": None if keeper.keep_alive == NEVER else keeper.keep_alive,
         "asleep_seconds": round(keeper.asleep_seconds(), 3),
+        "pinned": keeper.upkeep.pinned,
         "wakes": keeper.wakes,
         "restarts": keeper.restarts,
     }

@@ -66,9 +66,8 @@ class DetokenizeRequest(Body):
 
 
 @router.post("/tokenize", summary="A prompt's or a conversation's token ids", response_model=Tokens)
-async def tokenize(body: TokenizeRequest, service: Served) -> dict[str, Any]:
-    if body.model is not None:
-        service.check_name(body.model)
+async def tokenize(body: TokenizeRequest, models: Served) -> dict[str, Any]:
+    service = models.find(body.model)
     body.check()
     await service.until_prompter(engine=False)
     prompter = service.prompter.result()
@@ -85,9 +84,8 @@ async def tokenize(body: TokenizeRequest, service: Served) -> dict[str, Any]:
 @router.post(
     "/detokenize", summary="The text of token ids, special tokens included", response_model=Detokenized
 )
-async def detokenize(body: DetokenizeRequest, service: Served) -> dict[str, str]:
-    if body.model is not None:
-        service.check_name(body.model)
+async def detokenize(body: DetokenizeRequest, models: Served) -> dict[str, str]:
+    service = models.find(body.model)
     await service.until_prompter(engine=False)
     tokenizer = service.prompter.result().tokenizer
     if max(body.tokens, default=0) >= tokenizer.vocabulary:

@@ -24,6 +24,7 @@ _SHORTEST_QUEUE = 2048
 # One request has up to 2,048 texts, and each is done with in far less time than an answer is generated.
 _TEXTS_PER_RUNNING = 64
 _SHORTEST_TEXT_QUEUE = 16_384
+_PATIENCE = 10.0
 _MAX_BODY = 32 * 1024 * 1024
 
 
@@ -87,6 +88,14 @@ class FrontChoices(NamedTuple):
     start_asleep: Annotated[
         bool, typer.Option("--start-asleep", help="Start the engine at the first request.")
     ] = False
+    patience: Annotated[
+        float | None,
+        typer.Option(
+            parser=parse_duration,
+            metavar="TIME",
+            help="Of several models: how long a request waits until a busy one is unloaded for it; 10s by default.",
+        ),
+    ] = None
     drain_timeout: Annotated[
         float, typer.Option(min=0, help="Seconds that open answers have to end after SIGTERM.")
     ] = 30.0
@@ -101,15 +110,15 @@ class FrontChoices(NamedTuple):
             self._check_tracing(self.otel_endpoint)
         return Guard(self._keys(host), self._tls())
 
-    def options(
-        self, guard: Guard, names: tuple[str, ...], plan: Plan, image_hosts: tuple[str, ...]
-    ) -> FrontOptions:
-        """These choices for a model of these names that is run as planned."""
+    def longest_queue(self, plan: Plan) -> int:
+        """Sequences or texts that may wait for a model that is run as planned."""
+        return _usual_queue(plan) if self.queue is None else self.queue
+
+    def options(self, guard: Guard, image_hosts: tuple[str, ...], memory: int | None) -> FrontOptions:
+        """These choices; ``memory`` is what several models share."""
         from openllm.api.options import FrontOptions
 
         return FrontOptions(
-            names=names,
-            queue=_usual_queue(plan) if self.queue is None else self.queue,
             drain_seconds=self.drain_timeout,
             stall_seconds=self.stall_timeout,
             keys=guard.keys,
@@ -123,6 +132,8 @@ class FrontChoices(NamedTuple):
             image_hosts=image_hosts,
             idle_seconds=math.inf if self.idle_timeout is None else self.idle_timeout,
             start_asleep=self.start_asleep,
+            memory=memory,
+            patience=_PATIENCE if self.patience is None else self.patience,
         )
 
     def _keys(self, host: str) -> KeyRing | None:

@@ -41,7 +41,7 @@ def models(
 
     settings = read_settings(offline=True)
     registry = Registry.open(settings.recipes)
-    entries = [Entry(found, _pulled(found, registry, settings)) for found in _matching(registry, name)]
+    entries = [Entry(found, pulled(found, registry, settings)) for found in _matching(registry, name)]
     if json:
         _print_json(entries)
     elif len(entries) == 1:
@@ -58,11 +58,12 @@ def _matching(registry: Registry, name: str | None) -> list[Found]:
     from openllm.recipes.names import normal
 
     wanted = normal(name)
-    named = [found for found in registry.models() if any(wanted in each for each in _names(found))]
+    named = [found for found in registry.models() if any(wanted in each for each in names_of(found))]
     return named or [registry.find(name)]
 
 
-def _names(found: Found) -> list[str]:
+def names_of(found: Found) -> list[str]:
+    """What a model is called, in normal form."""
     from openllm.recipes.names import normal
 
     names = [found.name, found.family.title, *found.model.aliases]
@@ -71,7 +72,8 @@ def _names(found: Found) -> list[str]:
     return [normal(each) for each in names]
 
 
-def _pulled(found: Found, registry: Registry, settings: Settings) -> frozenset[str]:
+def pulled(found: Found, registry: Registry, settings: Settings) -> frozenset[str]:
+    """The variants of a model whose weights are here."""
     from openllm.weights.inspect import manifests
     from openllm.weights.store import Store
 

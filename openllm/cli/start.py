@@ -5,33 +5,46 @@ from __future__ import annotations
 import errno
 import gc
 import shutil
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from openllm.cli.data import DataChoices, takes_data_choices
 from openllm.cli.front import FrontChoices, takes_front_choices
-from openllm.cli.options import ModelName, PlanOptions, takes_plan_options
+from openllm.cli.options import PlanOptions, parse_size, takes_plan_options
 from openllm.cli.say import note
 from openllm.errors import PortInUse, UnsupportedOption, UsageError
 
 if TYPE_CHECKING:
     import socket
 
+    from openllm.api.offer import Offer
     from openllm.batches.storage import DataFolder
     from openllm.cli.front import Guard
     from openllm.cli.settings import Settings
+    from openllm.cli.several import Planned
     from openllm.errors import MachineError
     from openllm.fleet.spawn import Spawned
     from openllm.fleet.supply import Supply
     from openllm.plan import Plan
 
 
+ModelNames = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="MODEL...",
+        help="A name of `openllm models`, org/name of the hub, a folder, or a .gguf file. Several are"
+        " loaded as they are asked for.",
+        show_default=False,
+    ),
+]
+
+
 @takes_plan_options
 @takes_front_choices
 @takes_data_choices
 def start(
-    model: ModelName,
+    models: ModelNames = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
@@ -46,14 +59,41 @@ def start(
             metavar="HOST", help="Fetch images of messages from this host, or * for any; repeatable."
         ),
     ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Serve all models of `openllm models` whose weights are here.")
+    ] = False,
+    memory: Annotated[
+        int | None,
+        typer.Option(
+            parser=parse_size,
+            metavar="SIZE",
+            help="Most memory of all engines together; what is free by default.",
+        ),
+    ] = None,
+    pin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODEL", help="Of several models, keep this one loaded; repeatable."),
+    ] = None,
     *,
     options: PlanOptions,
     front: FrontChoices,
     data: DataChoices,
 ) -> None:
-    """Serve a model behind an OpenAI-compatible API."""
+    """Serve one or more models behind an OpenAI-compatible API."""
+    names = models or []
+    if everything or len(names) > 1:
+        several = _Several(names, everything, memory, tuple(pin or ()))
+        _start_several(several, host, port, dry_run, engine_option, allow_image_urls, options, front, data)
+        return
+    if not names:
+        raise UsageError(
+            "No model is named.", hint="Name one of `openllm models`, or give --all.", param="models"
+        )
+    if pin:
+        raise UsageError("--pin is for several models: one stays loaded by itself.", hint="Leave it out.")
+    model = names[0]
     if dry_run:
-        _print_plan(model, options)
+        _print_plan(model, options, memory)
         return
     engine_options = _pairs(engine_option or [])
     guard = front.guard(host)
@@ -64,7 +104,7 @@ def start(
         from openllm.cli.resolve import resolve
 
         settings = options.settings()
-        plan = resolve(model, options.overrides(), settings)
+        plan = resolve(model, options.overrides(), settings, memory=memory)
         _check_images(plan, allow_image_urls)
         supply = _supply(plan, settings, engine_options)
         folder = data.folder()
@@ -74,7 +114,64 @@ def start(
         if early is not None:
             early.child.kill()
         raise
-    _serve(sock, model, supply, early, front, guard, data, folder, tuple(allow_image_urls or ()))
+    names = list(dict.fromkeys((plan.name, model)))
+    offer = _offer(supply, tuple(names), front, early=early)
+    _serve(sock, [offer], front, guard, data, folder, tuple(allow_image_urls or ()), None)
+
+
+class _Several(NamedTuple):
+    """Which models, and what they may take."""
+
+    names: list[str]
+    everything: bool
+    memory: int | None
+    pinned: tuple[str, ...]
+
+    def plan(self, options: PlanOptions, settings: Settings) -> tuple[list[Planned], int]:
+        """The plans, and the bytes that they share. Raises what speaks against them."""
+        from openllm.cli.resolve import this_machine
+        from openllm.cli.several import budget, check_options, plan_all, plan_named
+
+        if self.everything and self.names:
+            raise UsageError("--all is given, and models too.", hint="Leave one of them out.")
+        check_options(options)
+        memory = budget(self.memory, this_machine(settings))
+        if self.everything:
+            return plan_all(options, settings, memory), memory
+        return plan_named(self.names, options, settings, memory), memory
+
+
+def _start_several(
+    several: _Several,
+    host: str,
+    port: int,
+    dry_run: bool,
+    engine_option: list[str] | None,
+    allow_image_urls: list[str] | None,
+    options: PlanOptions,
+    front: FrontChoices,
+    data: DataChoices,
+) -> None:
+    from openllm.cli.several import check_memory
+
+    settings = options.settings()
+    if dry_run:
+        _print_plans([each.plan for each in several.plan(options, settings)[0]])
+        return
+    engine_options = _pairs(engine_option or [])
+    guard = front.guard(host)
+    sock = _listen(host, port)
+    gc.disable()
+    planned, memory = several.plan(options, settings)
+    pinned = check_memory(planned, several.pinned, memory)
+    hosts = tuple(allow_image_urls or ())
+    if hosts and not any(each.plan.sees for each in planned):
+        _check_images(planned[0].plan, allow_image_urls)
+    offers = [
+        _offer(_supply(plan, settings, engine_options), names, front, pinned=names[0] in pinned)
+        for plan, names in planned
+    ]
+    _serve(sock, offers, front, guard, data, data.folder(), hosts, memory)
 
 
 def _check_images(plan: Plan, hosts: list[str] | None) -> None:
@@ -86,11 +183,19 @@ def _check_images(plan: Plan, hosts: list[str] | None) -> None:
         )
 
 
-def _print_plan(model: str, options: PlanOptions) -> None:
-    from openllm.cli.plan import print_plan
+def _print_plan(model: str, options: PlanOptions, memory: int | None) -> None:
     from openllm.cli.resolve import resolve
 
-    print_plan(resolve(model, options.overrides(), options.settings()))
+    _print_plans([resolve(model, options.overrides(), options.settings(), memory=memory)])
+
+
+def _print_plans(plans: list[Plan]) -> None:
+    from openllm.cli.plan import print_plan
+
+    for number, plan in enumerate(plans):
+        if number:
+            print()
+        print_plan(plan)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -147,26 +252,38 @@ def _load_early(early: Spawned, supply: Supply) -> None:
         early.load(supply.config(weights, adapters))
 
 
+def _offer(
+    supply: Supply,
+    names: tuple[str, ...],
+    front: FrontChoices,
+    *,
+    early: Spawned | None = None,
+    pinned: bool = False,
+) -> Offer:
+    from openllm.api.offer import Offer
+
+    return Offer(supply, names, front.longest_queue(supply.plan), early, pinned)
+
+
 def _serve(
     sock: socket.socket,
-    model: str,
-    supply: Supply,
-    early: Spawned | None,
+    offers: list[Offer],
     front: FrontChoices,
     guard: Guard,
     data: DataChoices,
     folder: DataFolder | MachineError,
     image_hosts: tuple[str, ...],
+    memory: int | None,
 ) -> None:
-    plan = supply.plan
     from openllm.fleet.port import address
 
-    note(f"{plan.name}: {plan.engine} on {plan.device}, {plan.quantization}, context {plan.context}")
+    for offer in offers:
+        plan = offer.supply.plan
+        note(f"{offer.names[0]}: {plan.engine} on {plan.device}, {plan.quantization}, context {plan.context}")
 
     # True from here on: the kernel accepts and queues connections while the server is imported.
     note(f"listening on {address(sock, 'http' if guard.tls is None else 'https')}")
     from openllm.api.server import serve
 
-    options = front.options(guard, tuple(dict.fromkeys((plan.name, model))), plan, image_hosts)
-    kept = data.options(folder, plan.concurrency)
-    serve(sock, supply, options, kept=kept, early=early, tell=note)
+    kept = data.options(folder, max(offer.supply.plan.concurrency for offer in offers))
+    serve(sock, offers, front.options(guard, image_hosts, memory), kept=kept, tell=note)

@@ -27,7 +27,7 @@ class Desk:
 
     There is a runner between ``open`` and ``close``; without one everything waits. Background callers have a queue of
     their own, from which is taken only when nobody else waits. ``turned`` is called when the first sequence comes, when
-    the last one has ended, and with each that comes while there is no runner.
+    the last one has ended, with each that comes while there is no runner, and when a paused runner has none left.
     """
 
     def __init__(self, observer: Observer, clock: Callable[[], float]) -> None:
@@ -43,6 +43,7 @@ class Desk:
         self._room = Room(0)
         self._send: Send | None = None
         self.turned: Callable[[], None] = _nobody
+        self._paused = False
         self._busy_since = self.last_heard = clock()
 
     def submit(
@@ -103,9 +104,16 @@ class Desk:
         self.last_heard = self._clock()
         self._dispatch()
 
+    def pause(self, paused: bool) -> None:
+        """Give the runner no more sequences, or go on doing so; those that it has are answered."""
+        self._paused = paused
+        if not paused:
+            self._dispatch()
+
     def close(self, message: str) -> None:
         """The runner is gone: what may run again waits for that, the rest ends with ``message``."""
         self._send = None
+        self._paused = False
         lost = [self._sequences[i] for i in sorted(self._at_runner, reverse=True)]
         self._at_runner.clear()
         again = {s.submission for s in lost if s.submission.repeatable}
@@ -186,7 +194,7 @@ class Desk:
 
     def free(self) -> int:
         """Sequences that the runner would take at once; 0 while there is none, or while others wait."""
-        if self._send is None or self._queue:
+        if self._send is None or self._paused or self._queue:
             return 0
         return max(0, self._room.live - len(self._at_runner))
 
@@ -203,6 +211,22 @@ class Desk:
     def at_runner(self) -> int:
         """Sequences that the runner has."""
         return len(self._at_runner)
+
+    @property
+    def live_at_runner(self) -> int:
+        """As ``at_runner``, without background work."""
+        return sum(not self._sequences[i].submission.caller.background for i in self._at_runner)
+
+    def oldest(self) -> tuple[float, bool] | None:
+        """When the oldest live sequence came, and True; that of background work, and False, where nothing else is
+        open; None where nothing is."""
+        background: float | None = None
+        for sequence in self._sequences.values():  # in the order in which they came
+            submission = sequence.submission
+            if not submission.caller.background:
+                return submission.submitted_at, True
+            background = submission.submitted_at if background is None else background
+        return None if background is None else (background, False)
 
     def answering(self, adapter: str) -> int:
         """Open sequences of a LoRA adapter."""
@@ -225,7 +249,7 @@ class Desk:
 
     def _dispatch(self) -> None:
         """Send the runner as many sequences as it has room for."""
-        if self._send is None:
+        if self._send is None or self._paused:
             return
         generations: list[Generation] = []
         encodings: list[Encoding] = []
@@ -275,7 +299,10 @@ class Desk:
                 self._usual_tokens += _LEARNING * (sequence.tokens - self._usual_tokens)
         else:
             self._queue_of(submission.caller).discard(submission.caller.name, sequence.id)
-        if not self._sequences:
+        self._tell_if_done()
+
+    def _tell_if_done(self) -> None:
+        if not self._sequences or (self._paused and not self._at_runner):
             self.turned()
 
     def _charge(self, sequence: Sequence, tokens: float) -> None:
@@ -295,8 +322,7 @@ class Desk:
                 del self._sequences[sequence.id]
                 self._observer.finished("error")
         submission.fail(message, kind)
-        if not self._sequences:
-            self.turned()
+        self._tell_if_done()
 
 
 def _nobody() -> None:

@@ -29,6 +29,7 @@ from openllm.runner.wire import AdapterDone, Failed, Load, Progress, Ready, Step
 
 _log = logging.getLogger("openllm.fleet")
 _STOP_SECONDS = 5.0
+_WAKING = (State.PULLING, State.QUEUED, State.STARTING)
 # An encoder forms its batches itself, of texts of like length: it must see some to choose from. What it has is no
 # longer shared fairly, so not too many.
 _TEXTS_TO_CHOOSE_FROM = 4  # for each that a batch holds
@@ -43,12 +44,27 @@ class PastStarts(Protocol):
     def learn(self, seconds: float) -> None: ...
 
 
+class Gate(Protocol):
+    """Where memory is shared with other models: asked before each start of a runner."""
+
+    async def enter(self) -> bool:
+        """Wait until there is room for a runner. False if nobody wants one any more."""
+
+    def leave(self) -> None:
+        """The runner is gone, or was not started after all."""
+
+    def changed(self) -> None:
+        """Something came that wants a runner, or the last such thing ended, or the runner became ready."""
+
+
 class Upkeep(msgspec.Struct, frozen=True, kw_only=True):
-    """How a model is kept. Its runner is stopped after ``idle_seconds`` without a request; ``on_demand`` has it begin
-    asleep, and then a start that fails is told to whoever asked for it: without, it ends the server."""
+    """How a model is kept. Its runner is stopped after ``idle_seconds`` without a request, unless it is ``pinned``;
+    ``on_demand`` has it begin asleep, and then a start that fails is told to whoever asked for it: without, it ends
+    the server."""
 
     idle_seconds: float = NEVER
     on_demand: bool = False
+    pinned: bool = False
     stall_seconds: float = 60.0
 
 
@@ -59,7 +75,7 @@ class Keeper:
     after it failed. ``early`` is a process that was spawned before the event loop ran. ``fatal`` is set when the first
     start fails for good, ``setback`` too, and also when one on demand fails; it is another future afterwards. ``tell``
     receives what a user should know of, one line at a time. ``adapters`` may be named by requests from now on;
-    ``supply`` says where they are. ``past`` knows how long a start takes.
+    ``supply`` says where they are. ``past`` knows how long a start takes; ``gate`` shares memory with other models.
     """
 
     def __init__(
@@ -74,6 +90,7 @@ class Keeper:
         clock: Callable[[], float] = time.monotonic,
         adapters: Iterable[Served] = (),
         past: PastStarts | None = None,
+        gate: Gate | None = None,
     ) -> None:
         self.desk = Desk(observer, clock)
         self.adapters = Adapters(adapters, self.desk.answering)
@@ -81,6 +98,7 @@ class Keeper:
         self.doing = "getting the weights"
         self.since = self.idle_since = clock()
         self.restarts = self.wakes = 0
+        self.loading_seconds = 0.0
         self.fatal: asyncio.Future[OpenLLMError] = asyncio.get_running_loop().create_future()
         self.setback: asyncio.Future[OpenLLMError] = asyncio.get_running_loop().create_future()
         self.upkeep = upkeep or Upkeep()
@@ -90,13 +108,15 @@ class Keeper:
         self._tell = tell
         self._clock = clock
         self._past = past
+        self._gate = gate
         self._headway = Headway()
-        self._nap = Nap(self.upkeep.idle_seconds, self._doze)
+        self._nap = Nap(NEVER if self.upkeep.pinned else self.upkeep.idle_seconds, self._doze)
         self._process = None if early is None else RunnerProcess(early)
         self._width = 0
         self._ended = asyncio.Event()
         self._stirred = asyncio.Event()  # something may be wanted
         self._weights_wanted = self._engine_wanted = False
+        self._wanted_at = self.since
         self._asleep = self.upkeep.on_demand  # is there to be no runner until one is asked for?
         self._slept = 0.0
         self._woken_at: float | None = None
@@ -127,7 +147,7 @@ class Keeper:
         """Is it ready, or can it be soon if it is asked: asleep, or on the way from there?"""
         if self.state in (State.UNLOADING, State.ASLEEP):
             return True
-        return self.ready or (self._woken_at is not None and self.state in (State.PULLING, State.STARTING))
+        return self.ready or (self._woken_at is not None and self.state in _WAKING)
 
     @property
     def wedged(self) -> bool:
@@ -142,7 +162,8 @@ class Keeper:
     @keep_alive.setter
     def keep_alive(self, seconds: float) -> None:
         """As a request has it, from its end on, until the runner is stopped or another request says otherwise."""
-        self._nap.seconds = seconds
+        if not self.upkeep.pinned:
+            self._nap.seconds = seconds
 
     def refusal(self) -> OpenLLMError | None:
         """Why a new request would not be taken now, or None if it would."""
@@ -160,8 +181,31 @@ class Keeper:
 
     def wake(self) -> None:
         """Start a runner if there is none, though no request waits yet."""
-        self._engine_wanted = True
+        if not self._engine_wanted:
+            self._engine_wanted = True
+            self._wanted_at = self._clock()
         self._stirred.set()
+
+    @property
+    def wanted_since(self) -> float | None:
+        """When the oldest of what needs a runner came, None if nothing does."""
+        oldest = self.desk.oldest()
+        if self._engine_wanted:
+            return self._wanted_at if oldest is None else min(oldest[0], self._wanted_at)
+        return None if oldest is None else oldest[0]
+
+    @property
+    def wanted_live(self) -> bool:
+        """Is it wanted by more than background work?"""
+        oldest = self.desk.oldest()
+        return self._engine_wanted or (oldest is not None and oldest[1])
+
+    def make_room(self) -> bool:
+        """Stop the runner if it has nothing to answer, though requests may wait for it; False if it has."""
+        if self.state is not State.READY or self.desk.at_runner or self.adapters.changing:
+            return False
+        self._retire("room is needed for another model")
+        return True
 
     def asleep_seconds(self) -> float:
         """How long there was no runner because none was needed, in all."""
@@ -236,6 +280,9 @@ class Keeper:
         if self._asleep and not self._engine_wanted:  # the weights were all that was asked for
             await self._sleep()
         while True:
+            if not await self._enter():
+                await self._sleep()
+                continue
             await self._live(msgspec.structs.replace(config, adapters=self.adapters.files))
             if self._retired:
                 await self._end_process(politely=True)
@@ -255,11 +302,21 @@ class Keeper:
         self._asleep = True
         self._woken_at = None
         self._become(State.ASLEEP, "asleep; the next request wakes it")
+        if self.upkeep.pinned:
+            self.wake()
         while not (len(self.desk) or self._engine_wanted or self._weights_wanted):
             self._stirred.clear()
             await self._stirred.wait()
         self._weights_wanted = False
         self._woken_at = self._clock()
+
+    async def _enter(self) -> bool:
+        """Wait for memory; False if nobody wants the runner any more."""
+        if self._gate is None:
+            return True
+        if self.state is not State.FAILED:
+            self._become(State.QUEUED, "waiting for memory that other models have")
+        return await self._gate.enter()
 
     async def _live(self, config: EngineConfig) -> None:
         """One life of a runner, from its start to its end, or until it is retired."""
@@ -314,6 +371,8 @@ class Keeper:
         self._tell(error.message)
         self._asleep = True
         self._engine_wanted = self._weights_wanted = False
+        if self._gate is not None:
+            self._gate.leave()
         await asyncio.sleep(max(self._policy.second, self._policy.delay(failures)))
 
     async def _end_process(self, *, politely: bool) -> None:
@@ -327,6 +386,8 @@ class Keeper:
         assert self._process is not None
         status = await self._process.reap()
         self._process = None
+        if self._gate is not None:
+            self._gate.leave()
         return status
 
     def _give_up(self, error: OpenLLMError, state: State = State.STOPPED) -> None:
@@ -349,10 +410,12 @@ class Keeper:
         if len(self.desk):
             self._nap.end()
             self._stirred.set()
-            return
-        self.idle_since = self._clock()
-        if self.state is State.READY:
-            self._nap.begin()
+        else:
+            self.idle_since = self._clock()
+            if self.state is State.READY:
+                self._nap.begin()
+        if self._gate is not None:
+            self._gate.changed()
 
     def _doze(self) -> None:
         """Nothing was done for long enough."""
@@ -413,7 +476,8 @@ class Keeper:
             self.wakes += 1
             self._observer.woke(now - self._woken_at)
             self._woken_at = None
-        self._learn(now - self._began_at)
+        self.loading_seconds = now - self._began_at
+        self._learn(self.loading_seconds)
         self.adapters.open(self._process.send)
         self.desk.open(self._process.send, self._width)
         self._look()

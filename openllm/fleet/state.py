@@ -9,6 +9,7 @@ class State(StrEnum):
     """``Keeper`` is the one writer."""
 
     PULLING = "pulling"  # the weights are being fetched
+    QUEUED = "queued"  # it waits until other models have made room in memory
     STARTING = "starting"  # a process loads the engine
     READY = "ready"  # the engine has decoded a token
     UNLOADING = "unloading"  # it had nothing to do, or makes room for another, and is being ended

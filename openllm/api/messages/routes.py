@@ -30,8 +30,8 @@ router = APIRouter(
 @router.post(
     "", summary="Answer a conversation", responses=streamed_events(MessageObject, "content_block_delta")
 )
-async def create_message(body: MessageRequest, request: Request, service: Served) -> Response:
-    service.check_name(body.model)
+async def create_message(body: MessageRequest, request: Request, models: Served) -> Response:
+    service = models.find(body.model)
     translation = body.translate()
     service.check(translation.chat, 1)
     message = MessageBody.make(body.model, body.max_tokens)
@@ -43,8 +43,8 @@ async def create_message(body: MessageRequest, request: Request, service: Served
 @router.post(
     "/count_tokens", summary="Count the tokens of the prompt", responses={200: {"model": TokenCount}}
 )
-async def count_tokens(body: CountTokensRequest, request: Request, service: Served) -> Response:
-    service.check_name(body.model)
+async def count_tokens(body: CountTokensRequest, request: Request, models: Served) -> Response:
+    service = models.find(body.model)
     translation = body.translate()
     try:
         async with while_connected(request.receive):

@@ -65,7 +65,6 @@ class _Creation:
 
     def __init__(self, body: ResponseRequest, service: Service, responses: Responses) -> None:
         """Raises what speaks against it, before anything is spent on it."""
-        service.check_name(body.model)
         self.body = body
         self.service = service
         self.responses = responses
@@ -91,9 +90,9 @@ class _Creation:
 
 @router.post("", summary="Create a response", responses=_STREAMED)
 async def create_response(
-    body: ResponseRequest, request: Request, service: Served, responses: Kept
+    body: ResponseRequest, request: Request, models: Served, responses: Kept
 ) -> Response:
-    creation = _Creation(body, service, responses)
+    creation = _Creation(body, models.find(body.model), responses)
     if body.background:
         return _in_background(creation)
     if body.stream:
@@ -105,8 +104,9 @@ async def create_response(
     "/input_tokens", summary="Count the tokens of the prompt", responses={200: {"model": InputTokens}}
 )
 async def count_input_tokens(
-    body: InputTokensRequest, request: Request, service: Served, responses: Kept
+    body: InputTokensRequest, request: Request, models: Served, responses: Kept
 ) -> Response:
+    service = models.find(body.model)
     translation = _translate(body, responses.store)
     try:
         async with while_connected(request.receive):
@@ -123,7 +123,7 @@ async def count_input_tokens(
 )
 async def get_response(
     response_id: str,
-    service: Served,
+    models: Served,
     responses: Kept,
     stream: bool = False,
     starting_after: Annotated[int, Query(ge=-1)] = -1,
@@ -137,7 +137,7 @@ async def get_response(
             hint="Fetch it without stream.",
             param="stream",
         )
-    return _follow(service, stored.log, starting_after)
+    return _follow(models.find(stored.content()["model"]), stored.log, starting_after)
 
 
 @router.delete(

@@ -1,8 +1,8 @@
 """How often models are swapped, and how long requests wait for it: ``python -m benchmarks.swaps``.
 
 Replays traces against the decisions that the server takes (``openllm.fleet.turns``), in simulated time, beside a server
-that answers strictly in the order in which requests come. No process is started and nothing is measured: sizes and times
-are given. ``loads`` counts every load of a model; waits are from a request's arrival to the start of its answer.
+that answers strictly in the order in which requests come. No process is started and nothing is measured: sizes and
+times are given. ``loads`` counts every load of a model; waits are from a request's arrival to the start of its answer.
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ def replay(
 
 
 class _Replay:
-    def __init__(self, requests: Sequence[Request], machine: Machine, patience: float, in_order: bool) -> None:
+    def __init__(
+        self, requests: Sequence[Request], machine: Machine, patience: float, in_order: bool
+    ) -> None:
         self._requests = requests
         self._machine = machine
         self._patience = patience
@@ -190,7 +192,7 @@ def letters(text: str, gap: float, answer: float = 1.0) -> list[Request]:
 
 def zipf(count: int, models: int, rate: float, seed: int) -> list[Request]:
     """Requests at random times, ``rate`` a second, the n-th model asked for 1/n as often as the first."""
-    dice = random.Random(seed)  # noqa: S311 - a trace, no secret
+    dice = random.Random(seed)
     names = [f"m{number}" for number in range(models)]
     weights = [1 / (number + 1) for number in range(models)]
     at, made = 0.0, []
@@ -202,7 +204,7 @@ def zipf(count: int, models: int, rate: float, seed: int) -> list[Request]:
 
 def bursts(count: int, models: int, size: int, gap: float, seed: int) -> list[Request]:
     """Every ``gap`` seconds a burst of requests for models at random, within a second."""
-    dice = random.Random(seed)  # noqa: S311
+    dice = random.Random(seed)
     made = [
         Request(burst * gap + dice.random(), f"m{dice.randrange(models)}", dice.uniform(0.5, 2.0))
         for burst in range(count)

@@ -33,7 +33,9 @@ def read_options(options: dict[str, str]) -> EchoOptions:
         return msgspec.convert(options, EchoOptions, strict=False)
     except msgspec.ValidationError as error:
         raise UnsupportedOption(
-            f"Echo engine: {error}.", hint="Its options are delay=SECONDS, load=SECONDS and memory=BYTES.", param="options"
+            f"Echo engine: {error}.",
+            hint="Its options are delay=SECONDS, load=SECONDS and memory=BYTES.",
+            param="options",
         ) from error
 
 

@@ -4,7 +4,8 @@ Requests for models that are loaded go first, however many come: that is what ke
 request. A model that is not loaded, and for which a request waits, takes free memory, else the place of models that
 have nothing to do, the one used longest ago first. Where all are busy it waits, but only for so long (``patience``):
 then one takes no new sequences, ends those it has, and makes room. None is asked to before it has served for as long as
-its start took, so that no more than half of the time goes by with loading. Nothing that is being answered is harmed.
+its start took. One that has had nothing to do for a moment only counts as busy: a client that asks again as soon as it
+has its answer keeps it. Nothing that is being answered is harmed.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Literal
 
 import msgspec
 
+# Or as long as the start took, if that is less.
+_LINGER_SECONDS = 0.3
 Stage = Literal["asleep", "loading", "loaded", "leaving"]
 
 
@@ -107,7 +110,7 @@ class _Turn:
     def relieve(self) -> None:
         """Some have grown beyond what there is: unload what has nothing to do."""
         if self._room < 0 and self._many:
-            idle = [each for each in self._staying if _idle(each) and each.wanted_since is None]
+            idle = [each for each in self._staying if not each.open and each.wanted_since is None]
             self._evict(fewest(idle, -self._room) or idle)
 
     def serve(self, tenant: Tenant) -> None:
@@ -128,21 +131,31 @@ class _Turn:
         return Moves(tuple(self._start), tuple(self._stop), tuple(self._close), self._again)
 
     def _victims(self, tenant: Tenant, shortage: int) -> list[Tenant] | None:
-        idle = [each for each in self._staying if _idle(each)]
+        idle = [each for each in self._staying if self._rests(each)]
         found = fewest(idle, shortage)
         if found is not None:
             return found
-        due = [each for each in self._staying if not _idle(each) and self._due(tenant, each)]
+        due = [each for each in self._staying if each not in idle and self._due(tenant, each)]
         return fewest([*idle, *due], shortage)
 
+    def _rests(self, tenant: Tenant) -> bool:
+        """Has it nothing to do, and not just for a moment? Notes when it will, if that is later."""
+        if tenant.open:
+            return False
+        when = tenant.used_at + min(_LINGER_SECONDS, tenant.loading)
+        return tenant.closed or self._by(when)
+
     def _due(self, tenant: Tenant, busy: Tenant) -> bool:
-        """Must a busy model make room for one that waits? Notes when it must, if that is later."""
+        """Must a busy model make room for one that waits?"""
         assert tenant.wanted_since is not None
         if not tenant.wanted_live:
             return False
-        if not busy.open_live:
+        if busy.open and not busy.open_live:
             return True
-        when = max(tenant.wanted_since + self._patience, busy.loaded_at + busy.loading)
+        return self._by(max(tenant.wanted_since + self._patience, busy.loaded_at + busy.loading))
+
+    def _by(self, when: float) -> bool:
+        """Is it time? Notes when it will be."""
         if when <= self._now:
             return True
         self._again = when if self._again is None else min(self._again, when)
@@ -152,8 +165,4 @@ class _Turn:
         for tenant in victims:
             self._staying.remove(tenant)
             self._room += tenant.size
-            (self._stop if _idle(tenant) else self._close).append(tenant.name)
-
-
-def _idle(tenant: Tenant) -> bool:
-    return tenant.open == 0
+            (self._close if tenant.open else self._stop).append(tenant.name)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.swaps import Machine, Request, letters, replay
-from openllm.fleet.turns import Moves, Tenant, decide, fewest
+from openllm.fleet.turns import Moves, Stage, Tenant, decide, fewest
 
 
 def tenant(name: str, **fields: Any) -> Tenant:
@@ -107,7 +107,8 @@ def test_no_more_than_needed_are_unloaded() -> None:
     assert fewest([small], 0) == []
 
 
-STAGES = st.sampled_from(["asleep", "loading", "loaded", "leaving"])
+_STAGES: tuple[Stage, ...] = ("asleep", "loading", "loaded", "leaving")
+STAGES = st.sampled_from(_STAGES)
 
 
 @st.composite
@@ -192,3 +193,12 @@ def test_any_trace_is_answered_without_harm_and_within_bounds(
     # A model is never loaded more often than it is asked for.
     for model in {each.model for each in trace}:
         assert sum(name == model for _, name in ours.loads) <= sum(each.model == model for each in trace)
+
+
+def test_a_model_that_rests_for_a_moment_only_is_kept() -> None:
+    a, b = (tenant(name, used_at=99.9, loading=5.0) for name in "ab")
+    moves = decided(a, b, wanted("c", 99.0))
+    assert moves.stop == ()
+    assert moves.again == pytest.approx(100.2)
+    assert decided(a, b, wanted("c", 99.0), now=100.3).stop == ("a",)
+    assert decided(a, b, wanted("c", 80.0)).stop == ("a",)  # it has waited long enough

@@ -9,7 +9,7 @@ export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
 # Without bytecode each start compiles what it imports: seconds, where Python may not write it by itself.
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: install install-dev install-clients start test check fuzz fuzz-api fmt bench clean
+.PHONY: install install-dev install-clients start test check fuzz fuzz-api golden fmt bench clean
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
@@ -56,6 +56,11 @@ test: check install-clients
 FUZZ_CASES ?= 15000
 fuzz: install-dev
 	OPENLLM_FUZZ_CASES=$(FUZZ_CASES) $(BIN)/pytest -q --timeout 7200 tests/fuzz
+
+# Rewrites what tests compare with: the tables of docs/quantization.md, and the plans in tests/plan/golden.
+golden: install-dev
+	$(BIN)/python -m tests.plan.quantization_page
+	$(BIN)/python -m tests.plan.golden_plans
 
 fmt: install-dev
 	$(BIN)/ruff check --fix .

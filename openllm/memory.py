@@ -5,35 +5,40 @@ All sizes are bytes, all lengths tokens. Estimates err on the large side: a plan
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-MIB, GIB = 1 << 20, 1 << 30
+import msgspec
 
-# Bits a weight takes, its group's scales and zero points included (32 weights a group for GGUF's old types,
-# 64 or 128 for the others). Sources: ggml's block layouts; the OCP microscaling formats; usual group sizes.
-_BITS = {
-    "float32": 32.0, "float16": 16.0, "bfloat16": 16.0,
-    "int8": 8.5, "w8a8": 8.1, "fp8": 8.1,
-    "int4": 4.6, "w4a16": 4.6, "gptq": 4.6, "awq": 4.6, "bitsandbytes": 4.5, "mxfp4": 4.25, "nvfp4": 4.5,
-    "gguf-q4_0": 4.5, "gguf-q4_1": 5.0, "gguf-q4_k_m": 4.9, "gguf-q5_k_m": 5.7, "gguf-q6_k": 6.6,
-    "gguf-q8_0": 8.5, "gguf-f16": 16.0, "gguf-bf16": 16.0,
-}  # fmt: skip
+MIB, GIB = 1 << 20, 1 << 30
 
 # Engines keep a sequence's cache in blocks of tokens; 128 is the largest block among ours (vLLM on CPUs).
 BLOCK_TOKENS = 128
 
+_SCALES = 8  # bytes of an 8 bit cache for each head and token: a float32 scale and zero point
+
 # Resident size of each engine without weights and KV cache: interpreter, libraries, compiled kernels. On a
-# GPU it is the context, the captured graphs and the allocator's slack on each device.
+# GPU it is the driver's context and the allocator's slack on each device.
 _BASE = {
     ("openvino", "cpu"): 450 * MIB,
     ("vllm", "cpu"): 1500 * MIB,
-    ("vllm", "cuda"): 1536 * MIB,
+    ("vllm", "cuda"): 1024 * MIB,
+    ("transformers", "cpu"): 600 * MIB,
+    ("transformers", "cuda"): 1024 * MIB,
     ("echo", "cpu"): 64 * MIB,
 }
-# Tokens that one step may run through the model at once.
-_STEP_TOKENS = {("openvino", "cpu"): 512, ("vllm", "cpu"): 4096, ("vllm", "cuda"): 8192}
-# Width of the widest activation (an MLP's gate and up) and those alive beside it, in hidden sizes.
-_LIVE_WIDTHS = 12
+# Tokens that one step may run through the model at once; vLLM's own default on GPUs.
+_STEP_TOKENS = {
+    ("openvino", "cpu"): 512, ("vllm", "cpu"): 4096, ("vllm", "cuda"): 2048,
+    ("transformers", "cpu"): 512, ("transformers", "cuda"): 2048,
+}  # fmt: skip
+# Activations alive at once, in hidden sizes: those that every rank has (residual, norm), and those that ranks share
+# out (queries, an MLP's gate and up).
+_WHOLE_WIDTHS, _SHARED_WIDTHS = 4, 8
+# vLLM captures a graph for each of these numbers of sequences; 0.4 MiB a layer by the log in its pull request 11349
+# (16 layers, 35 graphs, 0.21 GiB).
+_GRAPHS = 51
+_GRAPH_LAYER_BYTES = int(0.4 * MIB)
 
 
 class ShapeFacts(Protocol):
@@ -54,6 +59,8 @@ class ShapeFacts(Protocol):
     @property
     def vocabulary(self) -> int: ...
     @property
+    def tied(self) -> bool: ...
+    @property
     def sliding_window(self) -> int | None: ...
     @property
     def windowed_layers(self) -> int | None: ...
@@ -63,6 +70,22 @@ class ShapeFacts(Protocol):
     def experts(self) -> int | None: ...
     @property
     def latent_kv(self) -> int | None: ...
+
+
+class Term(msgspec.Struct, frozen=True):
+    """One sum of a plan's arithmetic: what it is, how it is reckoned, and what it comes to (in bytes)."""
+
+    what: str
+    sum: str
+    bytes: int
+
+
+class Part(NamedTuple):
+    """So many numbers of so many bits."""
+
+    numbers: int
+    bits: float
+    what: str = "parameters"
 
 
 class Footprint(NamedTuple):
@@ -97,14 +120,22 @@ def fit(footprint: Footprint, free: int) -> Fit:
     return Fit(footprint.total, free)
 
 
-def is_known_form(form: str) -> bool:
-    """Can ``weight_bytes`` tell the size of weights of this dtype or quantization?"""
-    return form in _BITS
+def weight_bytes(parameters: int, bits: float) -> int:
+    """Size of ``parameters`` weights of ``bits`` each."""
+    return int(parameters * bits / 8)
 
 
-def weight_bytes(parameters: int, form: str) -> int:
-    """Size of ``parameters`` weights held as a dtype or quantization; KeyError unless ``is_known_form``."""
-    return int(parameters * _BITS[form] / 8)
+def weight_term(parts: Sequence[Part]) -> Term:
+    """The weights as the sum of ``parts``."""
+    text = " + ".join(
+        f"{part.numbers:,} {part.what} x {part.bits:g} bits / 8" for part in parts if part.numbers
+    )
+    return Term("weights", text, sum(weight_bytes(part.numbers, part.bits) for part in parts))
+
+
+def embedding_parameters(shape: ShapeFacts) -> int:
+    """Numbers of the embedding and, unless they are the same, of the output matrix: what quantizers leave as floats."""
+    return min(shape.parameters, shape.vocabulary * shape.hidden * (1 if shape.tied else 2))
 
 
 def element_bytes(dtype: str) -> int:
@@ -156,13 +187,46 @@ def kv_share(shape: ShapeFacts, devices: int) -> float:
     return max(1, -(-shape.kv_heads // devices)) / shape.kv_heads
 
 
-def overhead_bytes(shape: ShapeFacts, engine: str, device: str, concurrency: int) -> int:
-    """What the engine takes on one device besides weights and KV cache: itself, activations, and logits."""
+def kv_term(shape: ShapeFacts, dtype: str) -> Term:
+    """The cache of one token as a sum."""
+    size, layers = element_bytes(dtype), _caching_layers(shape)
+    if shape.latent_kv is not None:
+        text = f"{layers} layers x {shape.latent_kv} latent numbers x {size} B"
+    else:
+        head = (
+            f"({shape.head_size} x {size} B + {_SCALES} B)" if size == 1 else f"{shape.head_size} x {size} B"
+        )
+        text = f"2 x {layers} layers x {shape.kv_heads} KV heads x {head}"
+    return Term("KV cache of a token", text, kv_bytes_per_token(shape, dtype))
+
+
+def overhead_terms(
+    shape: ShapeFacts, engine: str, device: str, concurrency: int, *, devices: int = 1, eager: bool = True
+) -> tuple[Term, ...]:
+    """What the engine takes on one of ``devices`` besides weights and KV cache: itself, activations, logits, graphs.
+
+    Without ``eager`` there are captured graphs on a GPU.
+    """
     tokens = _STEP_TOKENS.get((engine, device), 0)
-    width = 4 if device == "cpu" else 2
-    activations = tokens * shape.hidden * _LIVE_WIDTHS * width
-    logits = concurrency * shape.vocabulary * 4 * 2 if tokens else 0  # in float32, beside their probabilities
-    return _BASE[engine, device] + activations + logits
+    base = _BASE[engine, device]
+    terms = [Term("engine", f"{engine} on {device}, libraries and buffers: {base // MIB} MiB", base)]
+    if tokens:
+        width = 4 if device == "cpu" else 2
+        shared = f"{_SHARED_WIDTHS} / {devices}" if devices > 1 else f"{_SHARED_WIDTHS}"
+        terms.append(Term(
+            "activations", f"{tokens:,} tokens x {shape.hidden:,} hidden x ({_WHOLE_WIDTHS} + {shared}) x {width} B",
+            tokens * shape.hidden * (_WHOLE_WIDTHS * devices + _SHARED_WIDTHS) * width // devices,
+        ))  # fmt: skip
+        terms.append(Term(
+            "logits", f"{concurrency} sequences x {shape.vocabulary:,} words x 4 B x 2",  # beside their probabilities
+            concurrency * shape.vocabulary * 4 * 2,
+        ))  # fmt: skip
+    if device == "cuda" and not eager:
+        terms.append(Term(
+            "CUDA graphs", f"{_GRAPHS} graphs x {shape.layers} layers x {_GRAPH_LAYER_BYTES / MIB:.1f} MiB",
+            _GRAPHS * shape.layers * _GRAPH_LAYER_BYTES,
+        ))  # fmt: skip
+    return tuple(terms)
 
 
 def adapter_bytes(shape: ShapeFacts, rank: int, dtype: str) -> int:
@@ -201,7 +265,7 @@ def _layer_bytes(shape: ShapeFacts, dtype: str) -> int:
     size = element_bytes(dtype)
     if shape.latent_kv is not None:
         return shape.latent_kv * size
-    scales = 8 if size == 1 else 0  # a float32 scale and zero point for each head
+    scales = _SCALES if size == 1 else 0
     return 2 * shape.kv_heads * (shape.head_size * size + scales)
 
 

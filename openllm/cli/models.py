@@ -8,9 +8,11 @@ import typer
 
 from openllm.cli.options import Json
 from openllm.cli.table import print_table
+from openllm.errors import UsageError
 
 if TYPE_CHECKING:
     from openllm.cli.settings import Settings
+    from openllm.plan import Option
     from openllm.recipes.registry import Found, Registry
 
 
@@ -26,11 +28,15 @@ def models(
         str | None, typer.Argument(help="Show only models with this in their names.", show_default=False)
     ] = None,
     json: Json = False,
+    machine: Annotated[
+        str | None,
+        typer.Option(help="With NAME: what another machine runs of it, as in `openllm plan --machine`."),
+    ] = None,
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON Schema of recipe files, for editors.")
     ] = False,
 ) -> None:
-    """List the models that have a recipe, and say which are here."""
+    """List the models that have a recipe; of a single one, what this machine can run."""
     if schema:
         from openllm.recipes.json_schema import json_schema
 
@@ -42,10 +48,15 @@ def models(
     settings = read_settings(offline=True)
     registry = Registry.open(settings.recipes)
     entries = [Entry(found, pulled(found, registry, settings)) for found in _matching(registry, name)]
+    if machine is not None and len(entries) > 1:
+        raise UsageError(
+            "--machine wants the name of one model.", hint="Add it: openllm models NAME --machine MACHINE"
+        )
     if json:
-        _print_json(entries)
+        _print_json(entries, _options(entries[0].found, machine, settings) if len(entries) == 1 else [])
     elif len(entries) == 1:
         _print_variants(entries[0])
+        _print_options(_options(entries[0].found, machine, settings), machine)
     else:
         _print_models(entries)
     _say_problems(registry)
@@ -117,10 +128,48 @@ def _print_variants(entry: Entry) -> None:
     print_table(("variant", "weights", "bytes", "engines", "source", ""), rows)
 
 
-def _print_json(entries: list[Entry]) -> None:
+def _options(found: Found, machine: str | None, settings: Settings) -> list[Option]:
+    """What a machine can make of the model, each form of its weights in each mode."""
+    from openllm.cli.resolve import other_machine, this_machine
+    from openllm.machine import EVERYTHING, engines_installed
+    from openllm.plan import options
+    from openllm.weights.inspect import recipe_manifests
+
+    known = recipe_manifests(found)
+    other = other_machine(machine)
+    if other is not None:
+        return options(known, other, EVERYTHING)
+    return options(known, this_machine(settings), engines_installed())
+
+
+def _print_options(found: list[Option], machine: str | None) -> None:
+    from openllm.memory import readable
+
+    print(f"\nWhat {'this machine' if machine in (None, 'this') else machine} can run, best first:")
+    rows = [
+        (
+            option.variant,
+            option.quantize,
+            f"{option.engine} ({option.device})",
+            readable(option.weight_bytes) if not option.why_not else "",
+            readable(option.needed) if not option.why_not else "",
+            str(option.context) if not option.why_not else "",
+            option.why_not and f"no: {option.why_not}",
+        )
+        for option in found
+    ]
+    print_table(("variant", "--quantize", "engine", "weights", "in all", "context", ""), rows)
+
+
+def _print_json(entries: list[Entry], found: list[Option]) -> None:
     import json
 
-    print(json.dumps([_as_json(entry) for entry in entries], indent=2, ensure_ascii=False))
+    import msgspec
+
+    listed = [_as_json(entry) for entry in entries]
+    if len(listed) == 1:
+        listed[0]["options"] = msgspec.to_builtins(found)
+    print(json.dumps(listed, indent=2, ensure_ascii=False))
 
 
 def _as_json(entry: Entry) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def parse_duration(text: str) -> float:
 class PlanOptions(NamedTuple):
     """What a caller may insist on. A field's annotation is its option; None leaves the choice to the plan."""
 
-    backend: Annotated[str | None, typer.Option(help="Engine: vllm, openvino or echo.")] = None
+    backend: Annotated[str | None, typer.Option(help="Engine: vllm, openvino, transformers or echo.")] = None
     quantize: Annotated[
         str | None, typer.Option(help="Quantization of the weights, e.g. int8, awq, gptq, fp8, none.")
     ] = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +12,7 @@ from openllm.cli.table import print_table
 
 if TYPE_CHECKING:
     from openllm.machine import Machine
+    from openllm.memory import Term
     from openllm.plan import Plan
 
 
@@ -22,19 +24,31 @@ def plan(
         str | None,
         typer.Option(help="Plan for another machine: a JSON file, or a name such as h100x2."),
     ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show the arithmetic of the memory too.")
+    ] = False,
     *,
     options: PlanOptions,
 ) -> None:
     """Show how a model would run here, or on another machine, and why."""
-    from openllm.cli.resolve import resolve, this_machine
+    from openllm.cli.resolve import other_machine, resolve, this_machine
+    from openllm.plan import NoRoom
 
     settings = options.settings()
-    other = _other_machine(machine)
-    made = resolve(model, options.overrides(), settings, machine=other)
+    other = other_machine(machine)
+    try:
+        made = resolve(model, options.overrides(), settings, machine=other)
+    except NoRoom as error:
+        if explain:
+            print_arithmetic(error.terms)
+        raise
     if json:
         print_json(made, other or this_machine(settings))
-    else:
-        print_plan(made)
+        return
+    print_plan(made)
+    if explain:
+        print()
+        print_arithmetic(made.arithmetic)
 
 
 def print_plan(plan: Plan) -> None:
@@ -44,17 +58,19 @@ def print_plan(plan: Plan) -> None:
     print_table(("field", "value", "because"), rows)
 
 
+def print_arithmetic(terms: Sequence[Term]) -> None:
+    """The sums behind a plan, or behind why there is none."""
+    from openllm.memory import readable
+
+    print_table(
+        ("memory", "sum", "bytes", ""),
+        ((term.what, term.sum, f"{term.bytes:,}", readable(abs(term.bytes))) for term in terms),
+    )
+
+
 def print_json(plan: Plan, machine: Machine) -> None:
     """The plan and the machine it is for, as one JSON object on stdout."""
     import msgspec
 
     text = msgspec.json.encode({"plan": plan, "machine": machine})
     print(msgspec.json.format(text, indent=2).decode())
-
-
-def _other_machine(text: str | None) -> Machine | None:
-    if text is None or text == "this":
-        return None
-    from openllm.machine import find
-
-    return find(text)

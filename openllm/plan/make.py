@@ -17,6 +17,7 @@ from openllm.plan.adapters import (
     check_task,
     wants_adapters,
 )
+from openllm.plan.advice import what_would_fit
 from openllm.plan.limits import check_numbers
 from openllm.plan.narrow import blocked_before, candidates
 from openllm.plan.precision import decide_dtype, decide_kv_dtype, stored_kv_dtype
@@ -54,6 +55,25 @@ def make_plan(
     is honoured or refused. Raises ``UsageError``, ``UnsupportedOption`` or ``InvalidAdapter`` (what was asked for
     cannot be), ``EngineMissing``, ``DoesNotFit`` or ``MachineError`` (not on this machine); each says what would work.
     """
+
+    def attempt(host: Machine, wanted: Overrides, engines: frozenset[str]) -> Plan:
+        return _made(manifests, host, wanted, engines, adapters)
+
+    try:
+        return attempt(machine, overrides, installed)
+    except NoRoom as error:
+        advice = what_would_fit(attempt, machine, overrides, installed)
+        error.hint = " ".join(filter(None, (error.hint, *advice)))
+        raise
+
+
+def _made(
+    manifests: Sequence[Manifest],
+    machine: Machine,
+    overrides: Overrides,
+    installed: frozenset[str],
+    adapters: Sequence[Adapter],
+) -> Plan:
     check_numbers(overrides)
     _check_threads(overrides, machine)
     _check_echo(overrides)
@@ -65,7 +85,7 @@ def make_plan(
     refusals: list[UsageError | DoesNotFit] = []
     for route in found:
         try:
-            decided = _decide(route, machine, overrides, room)
+            decided = decide(route, machine, overrides, room)
         except (UsageError, DoesNotFit) as error:
             refusals.append(error)
         else:
@@ -100,9 +120,10 @@ def _adapter_memory(plan: Plan, room: AdapterRoom) -> tuple[Decision, ...]:
     return (Decision("adapter_memory", readable(each * room.slots), why),)
 
 
-def _decide(
+def decide(
     route: Route, machine: Machine, overrides: Overrides, room: AdapterRoom
 ) -> tuple[Sizes, Decision, Decision]:
+    """Sizes, dtype and the KV cache's dtype of one way. Raises as ``make_plan`` does."""
     dtype = decide_dtype(route, machine, overrides)
     kv_dtype = decide_kv_dtype(route, machine, overrides)
     stored = stored_kv_dtype(route, dtype.value, kv_dtype.value)
@@ -156,6 +177,7 @@ def _complete(
         eager=eager,
         decisions=decisions,
         sees=sees(route),
+        arithmetic=sizes.terms,
     )
 
 
@@ -219,6 +241,8 @@ def _why_engine(route: Route, overrides: Overrides, passed_over: Exception | Non
     if route.device == "cuda":
         return "the model fits this GPU"
     why = "the fastest on a CPU" if route.engine == "openvino" else "OpenVINO cannot open these weights"
+    if route.engine == "transformers":
+        why = "no other engine here runs this"
     if passed_over is None or overrides.device is not None:
         return why
     return f"{why}; passed over: {_told(passed_over)}"
@@ -242,12 +266,20 @@ def _why_quantization(route: Route, overrides: Overrides) -> str:
     if route.engine == "echo":
         return "no weights are opened"
     stored = route.manifest.quantization
+    if route.how == "at each start":
+        return "asked for; the floats are rounded at each start"
     if route.converts:
-        how = "kept as floats" if route.quantization == "none" else "kept in 8 bit"
-        return f"{stored} weights dequantized exactly, {how}"
+        return f"{stored} weights dequantized exactly, {_kept(route)}"
     if overrides.quantize is not None:
         return "asked for"
     return "as the weights are stored"
+
+
+def _kept(route: Route) -> str:
+    if route.quantization == "none":
+        return "kept as floats"
+    rounded = route.engine == "transformers"
+    return f"rounded to {route.quantization} at each start" if rounded else f"kept as {route.quantization}"
 
 
 def _why_eager(route: Route) -> str:

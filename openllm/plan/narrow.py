@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 
 from openllm.errors import OpenLLMError, UnsupportedOption
 from openllm.machine import Machine
 from openllm.plan.adapters import ENGINES as ADAPTER_ENGINES
 from openllm.plan.adapters import no_adapters, wants_adapters
 from openllm.plan.route import BACKENDS, Route, routes
+from openllm.plan.support import find, loose_words, words
 from openllm.plan.values import Overrides
 from openllm.weights.manifest import Manifest
 
 DEVICES = ("cpu", "cuda")
-_NOT_BUILT = "transformers"
+_FLOATS = {
+    "bf16": "bfloat16", "bfloat16": "bfloat16", "fp16": "float16", "float16": "float16", "f16": "float16",
+    "half": "float16", "fp32": "float32", "float32": "float32", "f32": "float32",
+}  # fmt: skip
 
 
 def candidates(
@@ -50,12 +55,6 @@ def blocked_before(
 
 def _check_names(overrides: Overrides) -> None:
     backend, device = overrides.backend, overrides.device
-    if backend == _NOT_BUILT:
-        raise UnsupportedOption(
-            "The transformers backend is not part of this version.",
-            hint=f"Choose --backend {' or '.join(BACKENDS[:2])}.",
-            param="backend",
-        )
     if backend is not None and backend not in BACKENDS:
         raise UnsupportedOption(
             f"There is no backend {backend!r}.", hint=f"Choose {_listed(BACKENDS)}.", param="backend"
@@ -138,21 +137,53 @@ def _on_device(found: list[Route], device: str | None, machine: Machine) -> list
 def _quantized(found: list[Route], wanted: str | None) -> list[Route]:
     if wanted is None:
         return [route for route in found if not route.on_demand]
-    words = {wanted.lower(), f"gguf-{wanted.lower()}"}
-    kept = [route for route in found if words & route.answers]
+    names = {wanted.lower(), f"gguf-{wanted.lower()}"}
+    kept = [route for route in found if names & route.answers]
     if not kept:
-        first = found[0]
-        able = [route for route in found if route.blocked is None] or found
-        modes = _ordered(word for route in able for word in sorted(route.answers))
-        works = f"What works here: {_listed(modes)}." if modes else "Leave --quantize out."
-        raise UnsupportedOption(
-            f"--quantize {wanted} cannot be honoured for {first.manifest.name} on"
-            f" {' or '.join(_ordered(route.engine for route in found))}.",
-            hint=works,
+        raise _not_quantized(found, wanted)
+    # Weights that were stored in that very mode come first. Who asks for none wants such as never were quantized.
+    return sorted(
+        kept, key=lambda route: (route.dequantizes, wanted.lower() in loose_words(route.quantization))
+    )
+
+
+def _not_quantized(found: list[Route], wanted: str) -> UnsupportedOption:
+    """Says what the weights are, why not so, and what would work."""
+    if wanted.lower() in _FLOATS:
+        return UnsupportedOption(
+            f"--quantize {wanted} is no quantization but a dtype.",
+            hint=f"Use --quantize none --dtype {_FLOATS[wanted.lower()]}.",
             param="quantize",
         )
-    # Who asks for none wants weights that never were quantized, if there are any.
-    return sorted(kept, key=lambda route: route.dequantizes)
+    able = [route for route in found if route.blocked is None] or found
+    modes = _ordered(word for route in able for word in sorted(route.answers))
+    held = _ordered(route.manifest.quantization for route in found)
+    kinds = "floats" if held == ["none"] else _listed("floats" if kind == "none" else kind for kind in held)
+    why = "; ".join(_ordered(_reasons(found, wanted.lower())))
+    return UnsupportedOption(
+        f"--quantize {wanted} cannot be honoured for {found[0].manifest.name} on"
+        f" {' or '.join(_ordered(route.engine for route in found))}: its weights are {kinds}"
+        f"{f' ({why})' if why else ''}.",
+        hint=(f"What works here: {_listed(modes)}." if modes else "Leave --quantize out.")
+        + _misspelt(wanted.lower()),
+        param="quantize",
+    )
+
+
+def _misspelt(word: str) -> str:
+    """What a word that no engine knows may have meant."""
+    if word in words() or f"gguf-{word}" in words():
+        return ""
+    near = get_close_matches(word, words(), 1)
+    return f" Did you mean {near[0]}?" if near else ""
+
+
+def _reasons(found: list[Route], wanted: str) -> Iterable[str]:
+    """What the table says of engines that cannot make such weights."""
+    for route in found:
+        for row in find(route.manifest, route.engine, route.device):
+            if row.runs == wanted and row.refused:
+                yield f"{route.engine}: {row.refused}"
 
 
 def _ordered(words: Iterable[str]) -> list[str]:

@@ -12,15 +12,18 @@ _SHORT = {"fp32": "float32", "f32": "float32", "fp16": "float16", "f16": "float1
 _DTYPES = {
     "vllm": ("auto", "bfloat16", "float16", "float32"),
     "openvino": ("auto", "bfloat16", "float16", "float32"),
+    "transformers": ("auto", "bfloat16", "float16", "float32"),
     "echo": ("auto",),
 }
 _KV_DTYPES = {
     ("vllm", "cuda"): ("auto", "bfloat16", "float16", "fp8", "fp8_e4m3", "fp8_e5m2"),
     ("vllm", "cpu"): ("auto",),
     ("openvino", "cpu"): ("auto", "u8", "bfloat16", "float16", "float32"),
+    ("transformers", "cpu"): ("auto",),
+    ("transformers", "cuda"): ("auto",),
     ("echo", "cpu"): ("auto",),
 }
-_HALF_ONLY = frozenset({"gptq", "awq"})
+_HALF_ONLY = frozenset({"gptq", "gptq-int8", "awq"})
 _BF16_CAPABILITY = (8, 0)
 _FP8_CAPABILITY = (8, 9)
 _BF16_FEATURES = frozenset({"avx512_bf16", "amx_bf16", "amx_tile", "bf16"})

@@ -7,45 +7,42 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from openllm.errors import EngineMissing, MachineError, OpenLLMError, UnsupportedOption
-from openllm.machine import Machine
-from openllm.weights.encoder_facts import ENCODER_TASKS, is_built
+from openllm.machine import Gpu, Machine
+from openllm.plan.support import How, Row, find, is_float, is_wasteful, mode, quality, words_of
+from openllm.plan.vllm_models import lists
+from openllm.weights.encoder_facts import ENCODER_TASKS
 from openllm.weights.manifest import Manifest
 
-BACKENDS = ("vllm", "openvino", "echo")  # built in this version, best first
+BACKENDS = ("vllm", "openvino", "transformers", "echo")
+"""Built in this version. transformers runs what no other engine knows, and what bitsandbytes quantizes."""
 
-# What vLLM's kernels need on CUDA, as (major, minor). Sources: vLLM's "Supported Hardware" table and its FP8
-# page (weights of fp8 and fp4 types run below their own hardware through Marlin, weight only).
-_CUDA_NEEDS = {
-    "none": (7, 0), "gptq": (7, 0), "awq": (7, 5), "w8a8": (7, 5), "int8": (7, 5), "w4a16": (7, 5),
-    "int4": (7, 5), "fp8": (7, 5), "mxfp4": (8, 0), "nvfp4": (8, 0),
-}  # fmt: skip
-_ROCM = frozenset({"none", "fp8", "mxfp4"})
-# Measured: right and at a useful speed. fp8 is right at 2-3 tokens a second.
-_VLLM_CPU = frozenset({"none", "gptq", "awq", "w8a8", "w4a16"})
-# Architectures whose GGUF files the OpenVINO engine can read (llama, qwen2 and qwen3 in GGUF's own words).
-_OPENVINO_GGUF = frozenset({"LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"})
 _DECODERS = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel")
-# GGUF types that hold floats; the OpenVINO engine runs the others as 8 bit, or as floats if asked to.
-_FLOAT_GGUF = frozenset({"gguf-f16", "gguf-bf16"})
+_PACKAGES = {"bitsandbytes": "openllm[transformers]", "gptqmodel": "gptqmodel optimum"}
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """``quantization`` is what the weights are when they run; ``answers`` the --quantize values it honours;
-    ``on_demand`` if it is taken only for such a value; ``blocked`` why this machine cannot take it, None if it
-    can."""
+    """``quantization`` is what the weights are when they run, and ``how`` they come to be that; ``answers`` are the
+    --quantize values it honours; ``on_demand`` if it is taken only for such a value; ``blocked`` why this machine
+    cannot take it, None if it can."""
 
     manifest: Manifest
     engine: str
     device: str
     quantization: str
     answers: frozenset[str]
+    how: How = "as stored"
     on_demand: bool = False
     blocked: OpenLLMError | None = None
 
     @property
     def dequantizes(self) -> bool:
         """Do weights that are stored in few bits run as floats?"""
-        return self.quantization == "none" and self.manifest.quantization not in {"none", *_FLOAT_GGUF}
+        return self.quantization == "none" and not is_float(self.manifest.quantization)
+
+    @property
+    def wasteful(self) -> bool:
+        """Do they take more memory than their files, for no more quality?"""
+        return is_wasteful(self.manifest.quantization, self.quantization)
 
     @property
     def encodes(self) -> bool:
@@ -61,66 +58,85 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def converts(self) -> bool:
         """Are the weights rewritten, once, before the engine can open them?"""
-        return self.manifest.format == "gguf" and self.engine != "echo"
+        return self.how == "rewritten once"
 
 
 def routes(
     manifests: Sequence[Manifest], machine: Machine, installed: frozenset[str], *, echo: bool
 ) -> list[Route]:
-    """Every way that is built in this version, best first: on a GPU, then OpenVINO, then vLLM on the CPU;
-    for each in the manifests' own order. With ``echo`` the echo engine is the only one: it opens no weights."""
+    """Every way that is built in this version, best first: on a GPU, then OpenVINO, then vLLM on the CPU, then
+    transformers, which comes before a vLLM that does not list the architecture. For each the model's default comes
+    first, then the others by ``support.quality``, those last that take more memory than their files. With ``echo``
+    the echo engine is the only one: it opens no weights."""
     if echo:
         return [
-            each for manifest in manifests for each in _routes(manifest, "echo", "cpu", machine, installed)
+            Route(manifest=manifest, engine="echo", device="cpu", quantization="none", answers=frozenset())
+            for manifest in manifests
         ]
     ways = [("vllm", "cuda")] if machine.gpus else []
     ways += [("openvino", "cpu"), ("vllm", "cpu")]
-    return [
+    ways += [("transformers", "cuda")] if machine.gpus else []
+    ways += [("transformers", "cpu")]
+    found = [
         each
         for engine, device in ways
         for manifest in manifests
         if engine in manifest.engines
         for each in _routes(manifest, engine, device, machine, installed)
     ]
+    order = {way: at for at, way in enumerate(ways)}
+
+    def place(route: Route) -> tuple[bool, int, bool, bool, int]:
+        unlisted = route.engine == "vllm" and not lists(route.manifest.shape.architecture)
+        return (
+            unlisted,
+            order[route.engine, route.device],
+            route.manifest is not manifests[0],
+            route.wasteful,
+            quality(route.manifest.quantization),
+        )
+
+    return sorted(found, key=place)
 
 
 def _routes(
     manifest: Manifest, engine: str, device: str, machine: Machine, installed: frozenset[str]
 ) -> Iterator[Route]:
-    for index, (quantization, answers) in enumerate(_forms(manifest, engine)):
+    rows = [
+        row
+        for row in find(manifest, engine, device)
+        if row.possible or row.how == "as stored"  # else it is not a way, only a reason
+    ]
+    missing = _missing(engine, device, machine, installed)
+    if not rows:
+        stored = manifest.quantization
+        blocked = missing or _unread(manifest, engine)
+        yield Route(
+            manifest=manifest, engine=engine, device=device, quantization=stored, answers=frozenset({stored}),
+            blocked=blocked,
+        )  # fmt: skip
+    for index, row in enumerate(rows):
+        stored_words = frozenset() if index else words_of(manifest.quantization)
         yield Route(
             manifest=manifest,
             engine=engine,
             device=device,
-            quantization=quantization,
-            answers=answers,
+            quantization=manifest.quantization if row.how == "as stored" else row.runs,
+            answers=frozenset({row.runs}) | stored_words,
+            how=row.how,
             on_demand=index > 0,
-            blocked=_missing(engine, device, machine, installed)
-            or _unread(manifest, engine)
-            or _unfit(manifest.name, engine, device, quantization, machine),
+            blocked=missing or _lacks(row, installed) or _unfit(manifest, row, machine),
         )
-
-
-def _forms(manifest: Manifest, engine: str) -> list[tuple[str, frozenset[str]]]:
-    """What the weights can be when they run, the default first, each with the words that ask for it."""
-    stored = manifest.quantization
-    if engine == "echo":
-        return [("none", frozenset())]
-    if engine == "openvino" and manifest.format == "safetensors":  # an encoder; see _unread
-        return [("none", frozenset({"none"})), ("int8", frozenset({"int8"}))]
-    if manifest.format != "gguf":
-        return [(stored, frozenset({stored}))]
-    if engine == "vllm" or stored in _FLOAT_GGUF:
-        return [("none", frozenset({stored, "none"}))]
-    return [("int8", frozenset({stored, "int8"})), ("none", frozenset({"none"}))]
 
 
 def _missing(engine: str, device: str, machine: Machine, installed: frozenset[str]) -> EngineMissing | None:
     if engine == "openvino":
         return None if engine in installed else _not_installed("OpenVINO GenAI", "openvino-genai")
-    if engine == "vllm" and device == "cuda" and "vllm" not in installed:
+    if engine == "transformers":
+        return _no_transformers(device, installed)
+    if device == "cuda" and "vllm" not in installed:
         return _not_installed("vLLM for GPUs", "openllm[vllm]")
-    if engine == "vllm" and device == "cpu" and "vllm-cpu" not in installed:
+    if device == "cpu" and "vllm-cpu" not in installed:
         what = "vLLM for CPUs"
         if "vllm" in installed and not machine.gpus:
             what = "This machine has no GPU, and vLLM for CPUs"
@@ -128,65 +144,79 @@ def _missing(engine: str, device: str, machine: Machine, installed: frozenset[st
     return None
 
 
-def _not_installed(what: str, package: str) -> EngineMissing:
-    return EngineMissing(f"{what} is not installed.", hint=f"Run: pip install '{package}'", param="backend")
-
-
-def _unread(manifest: Manifest, engine: str) -> UnsupportedOption | None:
-    shape = manifest.shape
-    if engine != "echo" and manifest.format == "gguf" and manifest.task in ENCODER_TASKS:
-        return UnsupportedOption(
-            f"{manifest.name}: no engine here encodes with GGUF files.",
-            hint="Use the model's safetensors.",
-            param="variant",
+def _no_transformers(device: str, installed: frozenset[str]) -> EngineMissing | None:
+    if "transformers" not in installed:
+        return _not_installed("transformers with torch", "openllm[transformers]")
+    if device == "cuda" and "torch-cuda" not in installed:
+        return EngineMissing(
+            "The torch that is installed computes on CPUs only.",
+            hint="Install the build of torch for this GPU, or use --device cpu.",
+            param="backend",
         )
-    if engine == "openvino" and manifest.format == "safetensors":
-        return _unbuilt(manifest)
-    if engine != "openvino" or manifest.format != "gguf":
-        return None
-    if shape.architecture in _OPENVINO_GGUF and not shape.experts and not shape.sliding_window:
-        return None
-    return UnsupportedOption(
-        f"{manifest.name}: the OpenVINO engine cannot read GGUF files of {shape.architecture}.",
-        hint="Use another variant, or --backend vllm.",
-        param="variant",
-    )
+    return None
 
 
-def _unbuilt(manifest: Manifest) -> UnsupportedOption | None:
-    encodes = manifest.task in ENCODER_TASKS
-    if encodes and is_built(manifest.shape.architecture) and manifest.quantization == "none":
+def _lacks(row: Row, installed: frozenset[str]) -> EngineMissing | None:
+    """A package that this mode needs beside the engine."""
+    lacking = next((package for package in row.packages if package not in installed), None)
+    if lacking is None:
         return None
-    what = f"{manifest.quantization} weights" if manifest.quantization != "none" else "safetensors"
-    return UnsupportedOption(
-        f"{manifest.name}: the OpenVINO engine cannot open {what} of {manifest.shape.architecture}.",
-        hint="Use another variant, or --backend vllm.",
-        param="variant",
-    )
+    return _not_installed(f"{lacking}, which {row.runs} weights on {row.engine} need,", _PACKAGES[lacking])
 
 
-def _unfit(name: str, engine: str, device: str, quantization: str, machine: Machine) -> MachineError | None:
-    if engine != "vllm":
-        return None
-    if device == "cpu":
-        if quantization in _VLLM_CPU:
-            return None
+def _not_installed(what: str, package: str) -> EngineMissing:
+    quoted = f"'{package}'" if "[" in package or " " not in package else package
+    return EngineMissing(f"{what} is not installed.", hint=f"Run: pip install {quoted}", param="backend")
+
+
+def _unread(manifest: Manifest, engine: str) -> UnsupportedOption:
+    """That the table has no row for these weights on this engine."""
+    stored, architecture = manifest.quantization, manifest.shape.architecture
+    others = [name for name in ("vllm", "transformers") if name != engine and name in manifest.engines]
+    hint = "Use another variant" + (f", or --backend {' or '.join(others)}." if others else ".")
+    if manifest.format == "gguf" and manifest.task in ENCODER_TASKS:
+        what, hint = "no engine here encodes with GGUF files", "Use the model's safetensors."
+    elif mode(stored.partition("+")[0]) is None and manifest.format != "gguf":
+        what, hint = f"no engine here is known to run {stored} weights", "Use another variant or model."
+    elif engine == "openvino" and manifest.format == "gguf":
+        what = f"the OpenVINO engine cannot read GGUF files of {architecture}"
+    elif engine == "openvino":
+        kind = manifest.format if is_float(stored) else f"{stored} weights"
+        what = f"the OpenVINO engine cannot open {kind} of {architecture}"
+    else:
+        what = f"the {engine} engine cannot run {stored} weights of {architecture}"
+    return UnsupportedOption(f"{manifest.name}: {what}.", hint=hint, param="variant")
+
+
+def _unfit(manifest: Manifest, row: Row, machine: Machine) -> MachineError | None:
+    """What the table says against it on this machine."""
+    stored = manifest.quantization
+    if row.refused:
+        where = "runs such weights on GPUs only" if _on_gpus(manifest, row) else "does not run them"
         return MachineError(
-            f"{name}: vLLM runs {quantization} weights on GPUs only.",
-            hint="Use a machine with a GPU, or another variant.",
+            f"{manifest.name}: {stored} weights on {row.engine} ({row.device}): {row.refused}; it {where}.",
+            hint="Use a machine with a GPU, or another variant."
+            if _on_gpus(manifest, row)
+            else "Use another variant.",
             param="quantize",
         )
-    gpu = machine.gpus[0]
-    need = _CUDA_NEEDS.get(quantization)
-    if gpu.vendor == "amd":
-        able = quantization in _ROCM
-    else:
-        able = need is not None and (gpu.capability is None or gpu.capability >= need)
-    if able:
+    if row.device == "cpu":
         return None
+    gpu = machine.gpus[0]
+    if row.amd if gpu.vendor == "amd" else _reaches(gpu, row):
+        return None
+    need = row.capability
     wanted = f"compute capability {need[0]}.{need[1]}" if need and gpu.vendor != "amd" else "other hardware"
     return MachineError(
-        f"{name}: {quantization} weights need {wanted}; this machine has {gpu.name}.",
+        f"{manifest.name}: {row.runs} weights need {wanted}; this machine has {gpu.name}.",
         hint="Choose another variant with --variant or --quantize.",
         param="quantize",
     )
+
+
+def _on_gpus(manifest: Manifest, row: Row) -> bool:
+    return row.device == "cpu" and any(each.possible for each in find(manifest, row.engine, "cuda"))
+
+
+def _reaches(gpu: Gpu, row: Row) -> bool:
+    return gpu.capability is None or row.capability is None or gpu.capability >= row.capability

@@ -10,19 +10,24 @@ from openllm.errors import DoesNotFit, UnsupportedOption, UsageError
 from openllm.machine import Machine
 from openllm.memory import (
     Footprint,
+    Part,
+    Term,
+    embedding_parameters,
     fit,
-    is_known_form,
     kv_bytes,
     kv_share,
+    kv_term,
     longest_context,
-    overhead_bytes,
+    overhead_terms,
     readable,
-    weight_bytes,
+    weight_term,
 )
 from openllm.plan.route import Route
+from openllm.plan.support import bits, is_float
 from openllm.plan.values import Decision, Overrides
 
 _FRACTION = 0.9
+_UNKNOWN_BITS = 8.5  # of weights in a mode that no table knows, and of a size that nobody told
 _CONCURRENCY = {"cpu": 64, "cuda": 256}
 _TEXTS_AT_ONCE = 256
 # A model that leaves room for a shorter context than this does not fit, unless a shorter one is asked for.
@@ -36,9 +41,10 @@ _CPU_KV_PART = 0.5
 
 
 class NoRoom(DoesNotFit):
-    """A route that needs ``missing`` bytes more than there are."""
+    """A route that needs ``missing`` bytes more than there are, by these ``terms``."""
 
     missing = 0
+    terms: tuple[Term, ...] = ()
 
 
 class Sizes(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +57,7 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     tensor_parallel: int
     memory_fraction: float
     reasons: tuple[Decision, ...]
+    terms: tuple[Term, ...] = ()
 
 
 class _Room(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +73,7 @@ class _Room(msgspec.Struct, frozen=True, kw_only=True):
     weights: int
     needed: int
     kv: int
+    terms: tuple[Term, ...]
 
 
 def size(
@@ -108,7 +116,35 @@ def size(
             Decision("tensor_parallel", str(room.devices), _why_devices(route, overrides, room)),
             Decision("memory_fraction", f"{room.fraction:g}", _why_fraction(overrides, room)),
         ),
+        terms=(*room.terms, *_cache_terms(route, room, kv_dtype, context[0], kv[0])),
     )
+
+
+def _cache_terms(route: Route, room: _Room, kv_dtype: str, context: int, cache: int) -> tuple[Term, ...]:
+    """The cache and what it is reckoned from; ``cache`` is that of all devices together."""
+    shape, windows = route.manifest.shape, route.engine == "vllm"
+    token = kv_term(shape, kv_dtype)
+    whole = kv_bytes(shape, context, kv_dtype, windows=windows)
+    text = f"{context:,} tokens, in blocks of 128, x {token.bytes:,} B"
+    if windows and shape.sliding_window is not None:
+        windowed = shape.layers if shape.windowed_layers is None else shape.windowed_layers
+        text = f"{text}; {windowed} layers keep {shape.sliding_window:,} tokens and a block"
+    share = kv_share(shape, room.devices)
+    each = (
+        f"{cache:,} B x {share:g}, its part of the KV heads"
+        if share < 1
+        else f"room for {cache // max(1, whole)} of these"
+    )
+    return (
+        token,
+        Term("KV cache of a context", text, whole),
+        Term(f"KV cache{_on_each(room)}", each, int(cache * share)),
+        Term("in all", f"of {readable(room.usable)} usable", room.needed + int(cache * share)),
+    )
+
+
+def _on_each(room: _Room) -> str:
+    return f" on each of {room.devices} GPUs" if room.devices > 1 else ""
 
 
 def _echo(route: Route, overrides: Overrides) -> Sizes:
@@ -150,6 +186,7 @@ def _encoder(route: Route, rooms: list[_Room], overrides: Overrides, dtype: str)
             Decision("tensor_parallel", str(room.devices), _why_devices(route, overrides, room)),
             Decision("memory_fraction", f"{room.fraction:g}", _why_fraction(overrides, room)),
         ),
+        terms=(*room.terms, Term("in all", f"of {readable(room.usable)} usable", room.needed)),
     )
 
 
@@ -207,25 +244,59 @@ def _room(
     usable = min(free, int(fraction * memory))
     weights = _weights(route, dtype)
     width = overrides.concurrency or _CONCURRENCY[route.device]
-    overhead = overhead_bytes(shape, route.engine, route.device, 0 if route.encodes else width) + adapters
-    fits = fit(Footprint(weights // devices, 0, overhead), usable)
+    eager = route.device == "cpu" or route.engine != "vllm"
+    overhead = overhead_terms(
+        shape, route.engine, route.device, 0 if route.encodes else width, devices=devices, eager=eager
+    )
+    if adapters:
+        overhead += (Term("adapters", "places for LoRA matrices", adapters),)
+    fits = fit(Footprint(weights.bytes // devices, 0, sum(term.bytes for term in overhead)), usable)
     left = fits.free - fits.needed
+    split = (Term("weights on each", f"{weights.bytes:,} B / {devices} GPUs", weights.bytes // devices),)
     return _Room(
-        devices=devices, fraction=fraction, usable=usable, weights=weights, needed=fits.needed,
+        devices=devices, fraction=fraction, usable=usable, weights=weights.bytes, needed=fits.needed,
         kv=int(left / kv_share(shape, devices)) if left > 0 else left,
+        terms=(
+            Term("usable", f"the less of {readable(free)} free and {fraction:g} x {readable(memory)}", usable),
+            weights, *(split if devices > 1 else ()), *overhead,
+            Term("left for the KV cache", f"{usable:,} B - {fits.needed:,} B", left),
+        ),
     )  # fmt: skip
 
 
-def _weights(route: Route, dtype: str) -> int:
-    """Bytes of the weights as they run: the file's own size where they run as stored."""
+def _weights(route: Route, dtype: str) -> Term:
+    """The weights as they run: the files' own size where they run as stored."""
     manifest, form = route.manifest, route.quantization
     if form == "none":
         built = route.engine == "openvino" and manifest.format == "safetensors"  # floats as they are read
         form = dtype if dtype != "auto" and not built else "float32" if built else "float16"
-    as_stored = not route.converts and form in (manifest.quantization, manifest.dtype)
-    if manifest.bytes and (as_stored or not is_known_form(form)):
-        return manifest.bytes
-    return weight_bytes(manifest.shape.parameters, form)
+    kept = (
+        embedding_parameters(manifest.shape)
+        if route.engine != "openvino" and not is_float(route.quantization)
+        else 0
+    )
+    wide = bits(dtype) or 16.0  # of what quantizers leave as floats
+    if (
+        route.how == "as stored"
+        and manifest.bytes
+        and (form in (manifest.quantization, manifest.dtype) or not bits(form))
+    ):
+        widened = kept if wide > 16 else 0
+        return _stored_term(manifest.bytes, widened, wide)
+    width = bits(form) or _UNKNOWN_BITS
+    rest = manifest.shape.parameters - kept
+    return weight_term((Part(rest, width), Part(kept, wide, "of the embedding")))
+
+
+def _stored_term(size: int, widened: int, wide: float) -> Term:
+    """Files of a known size; floats among them, stored in 16 bits, may be held in more."""
+    more = int(widened * (wide - 16) / 8)
+    text = f"{size:,} B in the files"
+    return Term(
+        "weights",
+        f"{text} + {widened:,} of the embedding x {wide - 16:g} bits / 8" if more else text,
+        size + more,
+    )
 
 
 def _context_and_cache(
@@ -284,10 +355,10 @@ def _why_width(route: Route, overrides: Overrides, width: int) -> str:
 
 def _why_weights(route: Route, dtype: str) -> str:
     form = route.quantization if route.quantization != "none" else dtype
-    if route.converts:
+    if route.converts and route.engine != "transformers":
         return f"{route.manifest.quantization} rewritten once as {form}"
-    if form == "int8" and route.manifest.quantization == "none":
-        return "floats rounded to int8 at each start"
+    if route.how != "as stored":
+        return f"floats rounded to {form} at each start"
     return f"as stored, {form}" if route.manifest.bytes else f"estimated for {form}"
 
 
@@ -329,4 +400,10 @@ def _does_not_fit(route: Route, room: _Room, overrides: Overrides, kv_dtype: str
         param="model",
     )
     error.missing = needed.missing
+    error.terms = (
+        *room.terms,
+        *((kv_term(manifest.shape, kv_dtype),) if route.caches else ()),
+        Term("least KV cache", f"{tokens:,} tokens{_on_each(room)}" if route.caches else "none", cache),
+        Term("missing", f"{needed.needed:,} B needed - {room.usable:,} B usable", needed.missing),
+    )
     return error

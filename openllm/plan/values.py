@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from openllm.memory import Term
 from openllm.weights.adapter import Adapter, AdapterRef
 from openllm.weights.manifest import Manifest
 
@@ -38,7 +39,7 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """A frozen start: what to fetch, which engine runs it and with what."""
+    """A frozen start: what to fetch, which engine runs it and with what; ``arithmetic`` is that of its memory."""
 
     name: str
     manifest: Manifest
@@ -62,3 +63,4 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     adapter_slots: int = 0
     max_adapter_rank: int = 0
     sees: bool = False
+    arithmetic: tuple[Term, ...] = ()

@@ -20,7 +20,7 @@ EngineName = Literal["vllm", "openvino", "transformers", "echo"]
 WeightFormat = Literal["safetensors", "gguf", "openvino"]
 # What the stored weights are. "none" is 16 or 32 bit floats as published.
 Quantization = Literal[
-    "none", "int8", "int4", "gptq", "awq", "fp8", "mxfp4", "nvfp4", "w8a8", "w4a16", "bitsandbytes",
+    "none", "int8", "int4", "gptq", "gptq-int8", "awq", "fp8", "mxfp4", "nvfp4", "w8a8", "w4a16", "bnb-int8", "bnb-nf4",
     "gguf-q4_0", "gguf-q4_1", "gguf-q4_k_m", "gguf-q5_k_m", "gguf-q6_k", "gguf-q8_0", "gguf-f16", "gguf-bf16",
 ]  # fmt: skip
 Task = Literal["chat", "completion", "embedding", "rerank"]
@@ -78,6 +78,7 @@ class Shape(Entry):
     kv_heads: int = Field(gt=0, description="Key/value heads.")
     head_size: int = Field(gt=0, description="Size of one head.")
     vocabulary: int = Field(gt=0, description="Rows of the embedding.")
+    tied: bool = Field(default=False, description="Is the output matrix the embedding itself?")
     experts: int | None = Field(default=None, gt=0)
     sliding_window: int | None = Field(default=None, gt=0, description="Tokens seen by a windowed layer.")
     windowed_layers: int | None = Field(default=None, gt=0, description="How many layers are windowed.")

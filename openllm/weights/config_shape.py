@@ -145,6 +145,7 @@ def shape_from_config(config: Config, parameters: int | None = None) -> Shape:
         kv_heads=config.kv_heads,
         head_size=config.head_size,
         vocabulary=config.needed("vocabulary"),
+        tied=bool(config.get("tie_word_embeddings")),
         experts=config.number("experts"),
         sliding_window=window,
         windowed_layers=windowed,

@@ -35,8 +35,8 @@ _CLASSES = {
     "smollm3": "SmolLM3ForCausalLM", "lfm2": "Lfm2ForCausalLM", "command-r": "CohereForCausalLM",
     "bert": "BertModel", "nomic-bert": "NomicBertModel", "gemma-embedding": "Gemma3TextModel",
 }  # fmt: skip
-# Which engine can read it. OpenVINO GenAI's own reader, by its guide "Run GGUF models"; vLLM after a conversion to
-# safetensors, for what transformers can read (its GGUF_CONFIG_MAPPING).
+# Which engine can read it. OpenVINO GenAI's own reader, by its guide "Run GGUF models"; vLLM and transformers after a
+# conversion to safetensors, for what transformers can read (its GGUF_CONFIG_MAPPING).
 _OPENVINO = frozenset({"llama", "qwen2", "qwen3"})
 _CONVERTIBLE = frozenset({
     "llama", "qwen2", "qwen2moe", "qwen3", "qwen3moe", "falcon", "phi3", "bloom", "stablelm", "gpt2", "starcoder2",
@@ -55,7 +55,7 @@ class GgufFacts:
 
     @property
     def engines(self) -> tuple[str, ...]:
-        able = (("openvino", _OPENVINO), ("vllm", _CONVERTIBLE))
+        able = (("openvino", _OPENVINO), ("vllm", _CONVERTIBLE), ("transformers", _CONVERTIBLE))
         return tuple(engine for engine, families in able if self.family in families)
 
     @property
@@ -113,6 +113,7 @@ class GgufFacts:
             kv_heads=self._number("attention.head_count_kv") or heads,
             head_size=self._number("attention.key_length") or hidden // heads,
             vocabulary=self._vocabulary(),
+            tied=all(tensor.name != "output.weight" for tensor in self.header.tensors),
             experts=self._number("expert_count"),
             sliding_window=window,
             windowed_layers=windowed,

@@ -15,7 +15,11 @@ from openllm.formats import gguf_header, safetensors_header
 from openllm.formats.gguf_header import GgufHeader
 from openllm.formats.sentence_model import TRANSFORMER_FILES
 from openllm.weights.chat_guess import guess_chat, guess_task
-from openllm.weights.config_quantization import quantization_from_config
+from openllm.weights.config_quantization import (
+    SETTINGS_FILES,
+    quantization_from_config,
+    quantization_from_types,
+)
 from openllm.weights.config_shape import Config, shape_from_config
 from openllm.weights.encoder_facts import ENCODER_TASKS, embedding_format, encoder_context, is_built
 from openllm.weights.gguf_facts import GgufFacts, quantization_in_name, rank
@@ -85,9 +89,11 @@ def gguf_manifest(
 def _safetensors_manifest(tree: ModelTree, name: str, sources: Sources) -> Manifest:
     raw = _json(tree, "config.json", name)
     config = Config(raw, name)
-    quantization = quantization_from_config(raw)
+    quantization = quantization_from_config(raw, _quantization_settings(tree, name))
     weights = safetensors_weights(tree.files)
     counts = _numbers_by_dtype(tree, weights, name)
+    if quantization == "none":
+        quantization = quantization_from_types(counts)
     plain = quantization == "none" and bool(counts) and counts.keys() <= _DTYPES.keys()
     dtype = config.dtype
     if plain and dtype is None:
@@ -216,6 +222,11 @@ def _numbers_by_dtype(tree: ModelTree, weights: Sequence[RepoFile], name: str) -
         for tensor in header.tensors.values():
             counts[tensor.dtype] += tensor.numbers
     return counts
+
+
+def _quantization_settings(tree: ModelTree, name: str) -> dict[str, Any]:
+    path = next((path for path in SETTINGS_FILES if has(tree, path)), None)
+    return _json(tree, path, name) if path else {}
 
 
 def _template(tree: ModelTree, name: str) -> str | None:

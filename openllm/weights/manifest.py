@@ -12,7 +12,8 @@ Format = Literal["safetensors", "gguf", "openvino", "lora"]
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
-    """Facts of an architecture, as in ``recipes.schema.Shape``; None where the files do not tell."""
+    """Facts of an architecture, as in ``recipes.schema.Shape``; None where the files do not tell. ``tied``: the output
+    matrix is the embedding."""
 
     architecture: str
     parameters: int
@@ -22,6 +23,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     kv_heads: int
     head_size: int
     vocabulary: int
+    tied: bool = False
     active_parameters: int | None = None
     experts: int | None = None
     sliding_window: int | None = None

@@ -85,3 +85,23 @@ def test_pull_refusals(command: Run, args: list[str], code: int, said: str) -> N
     assert (done.returncode, done.stdout) == (code, ""), done.stderr
     assert said in done.stderr.splitlines()[0]
     assert done.stderr.splitlines()[1].startswith("hint: ")
+
+
+def test_what_a_machine_can_run(command: Run) -> None:
+    here = command("models", "smollm2:135m-instruct").stdout
+    assert "What this machine can run, best first:" in here
+    (row,) = [
+        line
+        for line in here.splitlines()
+        if line.startswith("q4_1") and " int8 " in line and "openvino" in line
+    ]
+    assert "MiB" in row
+    there = command("models", "llama2:70b-chat", "--machine", "h100").stdout.split("What h100 can run")[1]
+    rows = [line.split() for line in there.splitlines()[2:]]
+    (floats,) = [row for row in rows if row[:4] == ["fp16", "none", "vllm", "(cuda)"]]
+    assert floats[4:] == ["no:", floats[5], "GiB", "too", "large"]
+    (awq,) = [row for row in rows if row[:4] == ["awq", "awq", "vllm", "(cuda)"]]
+    assert awq[4:6] == ["34.1", "GiB"]
+    (found,) = json.loads(command("models", "llama2:70b-chat", "--machine", "h100", "--json").stdout)
+    assert {"variant", "quantize", "why_not", "missing"} <= found["options"][0].keys()
+    assert command("models", "llama2", "--machine", "h100").returncode == 2

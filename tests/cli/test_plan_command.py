@@ -82,7 +82,6 @@ def test_overrides_reach_the_plan(command: Run) -> None:
         (["smollm2:135m-instruct@q9"], 2, "no variant 'q9'", "q4_1"),
         (["smollm2", "--variant", "q9"], 2, "no variant 'q9'", "q4_1"),
         (["smollm2", "--quantize", "gptq"], 2, "--quantize gptq cannot be honoured", "What works here:"),
-        (["smollm2", "--backend", "transformers"], 2, "not part of this version", "--backend"),
         (["smollm2", "--backend", "tgi"], 2, "no backend 'tgi'", "openvino"),
         (["smollm2", "--context", "100000"], 2, "8192", "--context 8192"),
         (["smollm2", "--context", "-5"], 2, "--context -5 is out of range", "16"),
@@ -145,3 +144,24 @@ def test_real_gguf_in_place(command: Run, smollm2_gguf: Path) -> None:
     plan = json.loads(command("plan", str(smollm2_gguf), "--json", "--offline").stdout)["plan"]
     assert plan["manifest"]["source"]["path"] == str(smollm2_gguf)
     assert (plan["context"], plan["engine"]) == (8192, "openvino")
+
+
+def test_the_arithmetic(command: Run) -> None:
+    done = command("plan", "llama2:70b-chat", "--machine", "h100x2", "--explain")
+    assert "68,976,648,192 parameters x 16 bits / 8" in done.stdout
+    assert "137,953,296,384" in done.stdout
+    assert "2 x 80 layers x 8 KV heads x 128 x 2 B" in done.stdout
+    failed = command("plan", "llama2:70b-chat", "--machine", "laptop-16gb", "--explain")
+    assert failed.returncode == 4
+    assert "missing" in failed.stdout
+    assert "does not fit" in failed.stderr.splitlines()[0]
+    assert "It would fit" in failed.stderr.splitlines()[1]
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_fetched(openllm: Run, tmp_path: Path) -> None:
+    """The hub is unreachable here: asking it would be another error."""
+    cache = tmp_path / "cache"
+    done = openllm("start", "llama3.1:405b-instruct", "--port", "0", "--cache-dir", str(cache))
+    assert done.returncode == 4, done.stderr
+    assert "does not fit" in done.stderr
+    assert not (cache / "files").exists()

@@ -8,12 +8,14 @@ from openllm.machine import Machine
 from openllm.weights.manifest import HubFiles, Manifest, PypiFile, Shape
 
 GIB = 1 << 30
-ALL = frozenset({"echo", "openvino", "vllm", "vllm-cpu"})
+ALL = frozenset(
+    {"echo", "openvino", "vllm", "vllm-cpu", "transformers", "torch-cuda", "bitsandbytes", "gptqmodel"}
+)
 BASE = frozenset({"echo", "openvino"})
 
 SMOL = Shape(
     architecture="LlamaForCausalLM", parameters=134_515_008, layers=30, hidden=576, heads=9, kv_heads=3,
-    head_size=64, vocabulary=49_152,
+    head_size=64, vocabulary=49_152, tied=True,
 )  # fmt: skip
 LLAMA_8B = Shape(
     architecture="LlamaForCausalLM", parameters=8_030_261_248, layers=32, hidden=4096, heads=32, kv_heads=8,
@@ -82,7 +84,7 @@ IR = (
     manifest("phi:ir", "int4", LLAMA_8B, format="openvino", quantization="int4", bytes=4_800_000_000,
              engines=("openvino",)),
 )  # fmt: skip
-BNB = (manifest("tiny:bnb", "nf4", SMOL, quantization="bitsandbytes", engines=("transformers",)),)
+BNB = (manifest("tiny:bnb", "nf4", SMOL, quantization="bnb-nf4", engines=("transformers",)),)
 GEMMA = (
     manifest("gemma2:2b", "q4_k_m", msgspec.structs.replace(SMOL, architecture="Gemma2ForCausalLM"), format="gguf",
              quantization="gguf-q4_k_m", engines=("openvino", "vllm")),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from openllm.errors import DoesNotFit
-from openllm.machine import Machine
+from openllm.machine import Machine, named
 from openllm.memory import (
     BLOCK_TOKENS,
     Footprint,
@@ -16,13 +17,26 @@ from openllm.memory import (
     kv_bytes_per_token,
     kv_share,
     longest_context,
-    overhead_bytes,
+    overhead_terms,
     readable,
     weight_bytes,
 )
 from openllm.plan import Overrides, Plan, make_plan
 from openllm.weights.manifest import Shape
-from tests.plan.examples import ALL, DEEPSEEK_LITE, GIB, GPT_OSS_20B, LLAMA_8B, LLAMA_70B, cpu_host, manifest
+from tests.plan.examples import (
+    ALL,
+    DEEPSEEK_LITE,
+    GIB,
+    GPT_OSS_20B,
+    LLAMA,
+    LLAMA_8B,
+    LLAMA_70B,
+    LLAMA_LARGE,
+    SMOLLM2,
+    cpu_host,
+    manifest,
+)
+from tests.plan.golden_plans import MODELS, golden, path
 
 DTYPES = st.sampled_from(["float32", "bfloat16", "u8", "fp8"])
 TOKENS = st.integers(1, 200_000)
@@ -54,8 +68,8 @@ def test_known_sizes() -> None:
     assert kv_bytes_per_token(LLAMA_70B, "float16") == 320 * 1024
     assert kv_bytes_per_token(DEEPSEEK_LITE, "bfloat16") == 27 * 576 * 2  # MLA: one latent a layer
     assert kv_bytes_per_token(LLAMA_8B, "u8") == 32 * 2 * 8 * (128 + 8)
-    assert weight_bytes(LLAMA_8B.parameters, "bfloat16") == 16_060_522_496
-    assert weight_bytes(1000, "gguf-q8_0") == 1062
+    assert weight_bytes(LLAMA_8B.parameters, 16) == 16_060_522_496
+    assert weight_bytes(1000, 8.5) == 1062
 
 
 def test_windowed_layers_stop_growing() -> None:
@@ -125,6 +139,10 @@ def test_overhead_grows_with_the_batch(shape: Shape, width: int) -> None:
         assert overhead_bytes(shape, engine, device, width) < overhead_bytes(shape, engine, device, width + 1)
 
 
+def overhead_bytes(shape: Shape, engine: str, device: str, width: int) -> int:
+    return sum(term.bytes for term in overhead_terms(shape, engine, device, width, eager=device == "cpu"))
+
+
 def _plan(shape: Shape, machine: Machine, context: int | None = None) -> Plan | None:
     model = manifest("m", "v", shape, format="gguf", quantization="gguf-q4_0", engines=("openvino", "vllm"))
     try:
@@ -162,3 +180,28 @@ def test_more_memory_never_plans_less(shape: Shape, one: int, other: int) -> Non
         assert plans[0].context <= plans[1].context
         assert plans[0].kv_cache_bytes <= plans[1].kv_cache_bytes
         assert plans[0].concurrency <= plans[1].concurrency
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_golden_plans(model: str) -> None:
+    """Every sum of five large models on five machines: a change is meant, or it is a mistake."""
+    assert golden(model) == path(model).read_text(), "if it is meant: make golden"
+
+
+def test_the_arithmetic_adds_up() -> None:
+    made = make_plan(SMOLLM2, cpu_host(), Overrides(), installed=ALL)
+    terms = {term.what: term.bytes for term in made.arithmetic}
+    parts = ("weights", "engine", "activations", "logits", "KV cache")
+    assert terms["in all"] == sum(terms[part] for part in parts)
+    assert terms["left for the KV cache"] == terms["usable"] - sum(terms[part] for part in parts[:-1])
+    assert terms["weights"] == made.weight_bytes
+    assert terms["KV cache of a context"] == terms["KV cache of a token"] * made.context
+
+
+def test_what_would_fit_is_told() -> None:
+    with pytest.raises(DoesNotFit) as caught:
+        make_plan(LLAMA_LARGE, named("rtx4090"), Overrides(variant="bf16", device="cuda"), installed=ALL)
+    assert "It would fit h100x2 " in (caught.value.hint or "")
+    with pytest.raises(DoesNotFit) as caught:
+        make_plan(LLAMA, named("t4"), Overrides(variant="bf16", device="cuda"), installed=ALL)
+    assert "Without --variant, awq would fit." in (caught.value.hint or "")

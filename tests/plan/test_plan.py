@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from openllm.errors import DoesNotFit, EngineMissing, MachineError, UnsupportedOption, UsageError
@@ -11,7 +12,6 @@ from openllm.weights.manifest import Manifest
 from tests.plan.examples import (
     ALL,
     BASE,
-    BNB,
     DEEPSEEK,
     ENCODER,
     GEMMA,
@@ -76,7 +76,7 @@ def test_smollm2_on_two_cores() -> None:
     assert (made.context, made.concurrency, made.threads) == (8192, 64, 2)
     # 64 sequences of 1,024 tokens; 30 layers of keys and values of 3 heads of 64 bytes, a scale and a zero point
     assert made.kv_cache_bytes == 64 * 1024 * 30 * 2 * 3 * (64 + 8)
-    assert made.weight_bytes == int(134_515_008 * 8.5 / 8)
+    assert made.weight_bytes == int(134_515_008 * 8.1 / 8)
 
 
 def test_without_bfloat16_vllm_computes_in_float32() -> None:
@@ -190,10 +190,17 @@ def test_gguf_weights_as_floats() -> None:
         (IR, {"quantize": "none"}, "--quantize none", "What works here: int8, int4."),
         (SMOLLM2, {"quantize": "int8", "backend": "vllm"}, "on vllm", "What works here: gguf-q4_1, none."),
         (LLAMA, {"quantize": "bitsandbytes"}, "--quantize bitsandbytes", "awq"),
-        (SMOLLM2, {"backend": "transformers"}, "not part of this version", "--backend vllm or openvino"),
-        (SMOLLM2, {"backend": "llamacpp"}, "no backend 'llamacpp'", "vllm, openvino, echo"),
+        (
+            SMOLLM2,
+            {"backend": "transformers"},
+            "transformers backend cannot run",
+            "--backend openvino or vllm",
+        ),
+        (SMOLLM2, {"backend": "llamacpp"}, "no backend 'llamacpp'", "vllm, openvino, transformers, echo"),
+        (SMOLLM2, {"quantize": "bf16"}, "no quantization but a dtype", "--quantize none --dtype bfloat16"),
+        (LLAMA, {"quantize": "gtpq"}, "its weights are gguf-q4_k_m, floats, awq", "Did you mean gptq?"),
+        (LLAMA[:1], {"quantize": "int8", "backend": "vllm"}, "int8_per_channel_weight_only", "none"),
         (LLAMA[:1], {"backend": "openvino"}, "openvino backend cannot run", "--backend vllm"),
-        (BNB, {}, "runs on transformers only", "openllm models"),
         (NO_ENGINE, {}, "No engine can run odd:gguf (OddForCausalLM)", "openllm models"),
         (GEMMA, {"backend": "openvino"}, "cannot read GGUF files of Gemma2ForCausalLM", "--backend vllm"),
         (ENCODER, {"kv_cache_bytes": GIB}, "keeps no KV cache", "--kv-cache"),
@@ -303,12 +310,18 @@ def test_does_not_fit_says_by_how_much_and_what_would() -> None:
 
 
 def test_a_context_too_short_to_be_of_use_must_be_asked_for() -> None:
-    tight = cpu_host(free=9_450_000_000)
-    with pytest.raises(DoesNotFit) as caught:
-        make_plan(LLAMA[2:], tight, Overrides(), installed=BASE)
-    longest = int((caught.value.hint or "").split("--context ")[1].split()[0])
-    assert 512 <= longest < 2048
-    assert make_plan(LLAMA[2:], tight, Overrides(context=longest), installed=BASE).context == longest
+    hints = []
+    for free in range(9_000_000_000, 11_000_000_000, 20_000_000):  # from "nothing fits" to "all fits"
+        tight = msgspec.structs.replace(cpu_host(free=free), memory=free)
+        try:
+            make_plan(LLAMA[2:], tight, Overrides(), installed=BASE)
+        except DoesNotFit as error:
+            if "--context " in (error.hint or ""):
+                hints.append((tight, int((error.hint or "").split("--context ")[1].split()[0])))
+    assert hints
+    for tight, longest in hints:
+        assert 16 <= longest < 2048
+        assert make_plan(LLAMA[2:], tight, Overrides(context=longest), installed=BASE).context == longest
 
 
 def test_small_kv_cache_shortens_the_context() -> None:

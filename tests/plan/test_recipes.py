@@ -31,7 +31,7 @@ def test_planned_or_refused_with_a_hint(machine: str, installed: frozenset[str])
         assert 1 <= made.concurrency <= 256
         assert made.context <= found.model.context
         assert made.engine in made.manifest.engines
-    assert planned >= 20
+    assert planned >= 15
     assert all(error.hint for error in refused)
 
 

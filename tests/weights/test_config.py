@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from openllm.errors import WeightsError
-from openllm.weights.config_quantization import quantization_from_config
+from openllm.weights.config_quantization import quantization_from_config, quantization_from_types
 from openllm.weights.config_shape import Config, shape_from_config
 from openllm.weights.manifest import Shape
 
@@ -145,7 +145,10 @@ def _compressed(
         (None, "none"),
         ({"quant_method": "gptq", "bits": 4}, "gptq"),
         ({"quant_method": "awq", "bits": 4}, "awq"),
-        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "bitsandbytes"),
+        ({"quant_method": "gptq", "bits": 8}, "gptq-int8"),
+        ({"quant_method": "gptq", "bits": 3}, "gptq-int3"),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "bnb-nf4"),
+        ({"quant_method": "bitsandbytes", "load_in_8bit": True}, "bnb-int8"),
         ({"quant_method": "fp8", "weight_block_size": [128, 128]}, "fp8"),
         ({"quant_method": "fbgemm_fp8"}, "fp8"),
         ({"quant_method": "mxfp4"}, "mxfp4"),
@@ -157,9 +160,51 @@ def _compressed(
         (_compressed({"num_bits": 4, "type": "int"}, form="pack-quantized"), "w4a16"),
         (_compressed({"num_bits": 8, "type": "float"}, {"num_bits": 8, "type": "float"}), "fp8"),
         (_compressed({"num_bits": 4, "type": "float"}, form="nvfp4-pack-quantized"), "nvfp4"),
+        (_compressed({"num_bits": 4, "type": "int"}, {"num_bits": 8, "type": "int"}), "w4a8"),
+        (_compressed({"num_bits": 2, "type": "int"}), "w2a16"),
+        ({"quant_method": "compressed-tensors"}, "unknown"),
         ({"quant_method": "new-thing"}, "new-thing"),
     ],
 )
 def test_quantization(quantized: dict[str, Any] | None, name: str) -> None:
     raw = LLAMA_31_8B | ({"quantization_config": quantized} if quantized else {})
     assert quantization_from_config(raw) == name
+
+
+def test_layers_that_differ_are_told_by_all_their_modes() -> None:
+    fp8 = {"weights": {"num_bits": 8, "type": "float"}, "input_activations": {"num_bits": 8}}
+    nvfp4 = {"weights": {"num_bits": 4, "type": "float"}, "format": "nvfp4-pack-quantized"}
+    groups = {"config_groups": {"group_0": fp8, "group_1": nvfp4}, "quant_method": "compressed-tensors"}
+    assert quantization_from_config({"quantization_config": groups}) == "fp8+nvfp4"
+    layers = {
+        "model.a": {"quant_algo": "FP8"},
+        "model.b": {"quant_algo": "NVFP4"},
+        "model.c": {"quant_algo": "FP8"},
+    }
+    mixed = {"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION", "quantized_layers": layers}
+    assert quantization_from_config({"quantization_config": mixed}) == "fp8+nvfp4"
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"bits": 4, "group_size": 128, "desc_act": False}, "gptq"),  # AutoGPTQ's quantize_config.json
+        ({"bits": 8, "group_size": 128}, "gptq-int8"),
+        ({"w_bit": 4, "q_group_size": 128, "version": "GEMM"}, "awq"),  # AutoAWQ's quant_config.json
+        ({"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "NVFP4"}}, "nvfp4"),
+        ({}, "none"),
+    ],
+)
+def test_settings_beside_a_config_that_says_nothing(settings: dict[str, Any], name: str) -> None:
+    assert quantization_from_config(LLAMA_31_8B, settings) == name
+    assert (
+        quantization_from_config(LLAMA_31_8B | {"quantization_config": {"quant_method": "mxfp4"}}, settings)
+        == "mxfp4"
+    )
+
+
+def test_types_of_numbers_tell_what_no_settings_do() -> None:
+    assert quantization_from_types({"BF16": 100, "I64": 1}) == "none"
+    assert quantization_from_types({"BF16": 10, "F8_E4M3": 100}) == "fp8"
+    assert quantization_from_types({"F16": 10, "I32": 100}) == "unknown"
+    assert quantization_from_types({}) == "none"

@@ -115,7 +115,7 @@ def test_a_repository_of_gguf_files(inspected: Inspector, hub: LoopbackHub) -> N
     assert found[1].bytes == len(small)
     assert found[2].bytes == 2 * len(files["model-Q8_0.gguf"])
     assert found[0].shape.vocabulary == 300
-    assert found[0].engines == ("openvino", "vllm")
+    assert found[0].engines == ("openvino", "vllm", "transformers")
     assert hub.files_asked() == {"model-Q8_0.gguf"}
 
 
@@ -397,3 +397,21 @@ def test_a_recipe_with_a_folder_of_a_wheel(inspected: Inspector) -> None:
     assert first.engines[0] == "openvino"
     (qwen, _) = inspected("qwen3-embedding", offline=True)
     assert (qwen.embedding.pooling, qwen.embedding.least_dimensions) == ("last", 32)
+
+
+@pytest.mark.parametrize(
+    ("file", "settings", "name"),
+    [
+        ("quantize_config.json", {"bits": 4, "group_size": 128, "desc_act": True}, "gptq"),
+        ("quant_config.json", {"w_bit": 4, "q_group_size": 128, "zero_point": True}, "awq"),
+        ("hf_quant_config.json", {"quantization": {"quant_algo": "FP8"}}, "fp8"),
+    ],
+)
+def test_older_quantized_folders(
+    inspected: Inspector, tmp_path: Path, file: str, settings: dict[str, Any], name: str
+) -> None:
+    files = llama_files() | {file: json.dumps(settings).encode()}
+    (found,) = inspected(str(write_folder(tmp_path / "model", files)))
+    assert found.quantization == name
+    (plain,) = inspected(str(write_folder(tmp_path / "plain", llama_files())))
+    assert plain.quantization == "none"

@@ -55,10 +55,10 @@ def plan_named(names: Sequence[str], options: PlanOptions, settings: Settings, m
     """A plan for each model that was named, in that order. Raises what ``resolve`` raises."""
     from openllm.cli.resolve import resolve
 
-    made: dict[tuple[str, str], Planned] = {}
+    made: dict[tuple[str, str, str], Planned] = {}
     for name in dict.fromkeys(names):
         plan = resolve(name, options.overrides(), settings, memory=memory)
-        key = plan.name, plan.manifest.variant
+        key = plan.name, plan.manifest.variant, repr(plan.manifest.source)  # two files may have one name
         others = {each for planned in made.values() for each in planned.names}
         known = made[key].names if key in made else (() if plan.name in others else (plan.name,))
         made[key] = Planned(plan, tuple(dict.fromkeys((*known, name))))

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from openllm.cli.options import PlanOptions
+from openllm.cli.settings import read_settings
+from openllm.cli.several import plan_named
 from tests.cli.conftest import Run
 from tests.serving import MODEL
 
@@ -64,3 +67,11 @@ def test_each_plan_is_printed(openllm: Run, files: list[str]) -> None:
         "b",
         "c",
     ]
+
+
+def test_two_files_of_one_name_are_two_models(files: list[str], tmp_path: Path) -> None:
+    other = tmp_path / "other" / "a.gguf"
+    other.parent.mkdir()
+    other.symlink_to(Path(files[0]).resolve())
+    planned = plan_named([files[0], str(other)], PlanOptions(backend="echo"), read_settings(), 10**9)
+    assert [each.names for each in planned] == [("a", files[0]), (str(other),)]

@@ -135,7 +135,7 @@ class _Page:
         keepers = self._keepers.values()
         wakes = sum(keeper.wakes for keeper in keepers)
         yield CounterMetricFamily("openllm_wakes", "Models woken.", wakes)
-        asleep = sum(keeper.asleep_seconds() for keeper in keepers)
+        asleep = sum(keeper.course.asleep_seconds() for keeper in keepers)
         yield CounterMetricFamily(
             "openllm_asleep_seconds", "Seconds without a runner, of all models together.", asleep
         )

@@ -22,7 +22,7 @@ def asked_by_header() -> bool:
 
 def progress_body(keeper: Keeper) -> dict[str, Any]:
     """``fraction`` of what is being done is done, and the engine answers in ``eta_seconds``; null where unknown."""
-    fraction, seconds = keeper.progress()
+    fraction, seconds = keeper.course.progress()
     return {
         "state": str(keeper.state),
         "doing": keeper.doing,

@@ -33,10 +33,11 @@ from openllm.api.text_encoder import TextEncoder
 from openllm.chat.tokenizer import load_tokenizer
 from openllm.engines.encoding import ENCODER_TASKS
 from openllm.fleet.adapters import Served
-from openllm.fleet.keeper import Keeper, Upkeep
+from openllm.fleet.keeper import Keeper
 from openllm.fleet.past_starts import PastStarts
 from openllm.fleet.port import BACKLOG
 from openllm.fleet.steward import Steward
+from openllm.fleet.upkeep import Upkeep
 from openllm.formats.sentence_model import read_sentence_model
 from openllm.machine import resident_bytes
 from openllm.plan import Plan, footprint

@@ -175,8 +175,8 @@ class Service:
         if refusal is not None:
             raise refusal
         if engine:
-            self.keeper.wake()
-        self.keeper.want_weights()
+            self.keeper.wants.ask_engine()
+        self.keeper.wants.ask_weights()
         setback = self.keeper.setback
         waits: list[asyncio.Future[Any]] = [self.prompter, setback]
         self._held += 1

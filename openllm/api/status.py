@@ -79,7 +79,7 @@ async def _model(service: Service) -> dict[str, Any]:
     return {
         "name": service.names[0],
         **progress_body(keeper),
-        "since": round(now - (clock - keeper.since), 3),
+        "since": round(now - (clock - keeper.course.since), 3),
         "pid": pid,
         "resident_bytes": None if pid is None else await asyncio.to_thread(resident_bytes, pid),
         "engine": service.engine,
@@ -89,7 +89,7 @@ async def _model(service: Service) -> dict[str, Any]:
         "running": desk.at_runner,
         "idle_seconds": round(keeper.idle_seconds(), 3),
         "keep_alive_seconds": None if keeper.keep_alive == NEVER else keeper.keep_alive,
-        "asleep_seconds": round(keeper.asleep_seconds(), 3),
+        "asleep_seconds": round(keeper.course.asleep_seconds(), 3),
         "pinned": keeper.upkeep.pinned,
         "wakes": keeper.wakes,
         "restarts": keeper.restarts,

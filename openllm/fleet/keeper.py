@@ -8,16 +8,16 @@ import logging
 import signal
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from typing import NoReturn, Protocol
+from typing import NoReturn
 
 import msgspec
 
 from openllm.engines.base import EngineConfig
 from openllm.errors import OpenLLMError, RunnerFailed
 from openllm.fleet.adapters import Adapters, Served, as_error
+from openllm.fleet.course import Course
 from openllm.fleet.desk import Desk
 from openllm.fleet.duration import NEVER
-from openllm.fleet.headway import Headway
 from openllm.fleet.nap import Nap
 from openllm.fleet.observer import Observer
 from openllm.fleet.process import RunnerProcess
@@ -25,6 +25,8 @@ from openllm.fleet.pulling import Tell
 from openllm.fleet.restart import RestartPolicy
 from openllm.fleet.spawn import Spawned, spawn
 from openllm.fleet.state import State
+from openllm.fleet.upkeep import Gate, NoPast, OpenGate, PastStarts, Upkeep
+from openllm.fleet.wants import Wants
 from openllm.runner.wire import AdapterDone, Failed, Load, Progress, Ready, Step, Stop, ToFront, Vectors
 
 _log = logging.getLogger("openllm.fleet")
@@ -35,37 +37,6 @@ _WAKING = (State.PULLING, State.QUEUED, State.STARTING)
 _TEXTS_TO_CHOOSE_FROM = 4  # for each that a batch holds
 
 Supply = Callable[[Tell], Awaitable[EngineConfig]]
-
-
-class PastStarts(Protocol):
-    """How long earlier starts took, in seconds. Both block briefly."""
-
-    def expected(self) -> float | None: ...
-    def learn(self, seconds: float) -> None: ...
-
-
-class Gate(Protocol):
-    """Where memory is shared with other models: asked before each start of a runner."""
-
-    async def enter(self) -> bool:
-        """Wait until there is room for a runner. False if nobody wants one any more."""
-
-    def leave(self) -> None:
-        """The runner is gone, or was not started after all."""
-
-    def changed(self) -> None:
-        """Something came that wants a runner, or the last such thing ended, or the runner became ready."""
-
-
-class Upkeep(msgspec.Struct, frozen=True, kw_only=True):
-    """How a model is kept. Its runner is stopped after ``idle_seconds`` without a request, unless it is ``pinned``;
-    ``on_demand`` has it begin asleep, and then a start that fails is told to whoever asked for it: without, it ends
-    the server."""
-
-    idle_seconds: float = NEVER
-    on_demand: bool = False
-    pinned: bool = False
-    stall_seconds: float = 60.0
 
 
 class Keeper:
@@ -94,9 +65,9 @@ class Keeper:
     ) -> None:
         self.desk = Desk(observer, clock)
         self.adapters = Adapters(adapters, self.desk.answering)
-        self.state = State.PULLING
-        self.doing = "getting the weights"
-        self.since = self.idle_since = clock()
+        self.course = Course(State.PULLING, "getting the weights", clock, past or NoPast())
+        self.wants = Wants(self.desk, clock)
+        self.idle_since = clock()
         self.restarts = self.wakes = 0
         self.loading_seconds = 0.0
         self.fatal: asyncio.Future[OpenLLMError] = asyncio.get_running_loop().create_future()
@@ -107,20 +78,15 @@ class Keeper:
         self._policy = policy or RestartPolicy()
         self._tell = tell
         self._clock = clock
-        self._past = past
-        self._gate = gate
-        self._headway = Headway()
+        self._past = past or NoPast()
+        self._gate = gate or OpenGate()
         self._nap = Nap(NEVER if self.upkeep.pinned else self.upkeep.idle_seconds, self._doze)
         self._process = None if early is None else RunnerProcess(early)
         self._width = 0
         self._ended = asyncio.Event()
-        self._stirred = asyncio.Event()  # something may be wanted
-        self._weights_wanted = self._engine_wanted = False
-        self._wanted_at = self.since
         self._asleep = self.upkeep.on_demand  # is there to be no runner until one is asked for?
-        self._slept = 0.0
         self._woken_at: float | None = None
-        self._began_at = self.since
+        self._began_at = self.idle_since
         self._ready_at: float | None = None
         self._was_ready = False
         self._retired = False
@@ -131,6 +97,15 @@ class Keeper:
     def start(self) -> None:
         """Begin; returns at once."""
         self._task = asyncio.create_task(self._run())
+
+    @property
+    def state(self) -> State:
+        return self.course.state
+
+    @property
+    def doing(self) -> str:
+        """In words."""
+        return self.course.doing
 
     @property
     def pid(self) -> int | None:
@@ -174,32 +149,6 @@ class Keeper:
             )
         return None
 
-    def want_weights(self) -> None:
-        """Have the weights brought, if they are not here."""
-        self._weights_wanted = True
-        self._stirred.set()
-
-    def wake(self) -> None:
-        """Start a runner if there is none, though no request waits yet."""
-        if not self._engine_wanted:
-            self._engine_wanted = True
-            self._wanted_at = self._clock()
-        self._stirred.set()
-
-    @property
-    def wanted_since(self) -> float | None:
-        """When the oldest of what needs a runner came, None if nothing does."""
-        oldest = self.desk.oldest()
-        if self._engine_wanted:
-            return self._wanted_at if oldest is None else min(oldest[0], self._wanted_at)
-        return None if oldest is None else oldest[0]
-
-    @property
-    def wanted_live(self) -> bool:
-        """Is it wanted by more than background work?"""
-        oldest = self.desk.oldest()
-        return self._engine_wanted or (oldest is not None and oldest[1])
-
     def make_room(self) -> bool:
         """Stop the runner if it has nothing to answer, though requests may wait for it; False if it has."""
         if self.state is not State.READY or self.desk.at_runner or self.adapters.changing:
@@ -207,24 +156,9 @@ class Keeper:
         self._retire("room is needed for another model")
         return True
 
-    def asleep_seconds(self) -> float:
-        """How long there was no runner because none was needed, in all."""
-        return self._slept + (self._clock() - self.since if self.state is State.ASLEEP else 0.0)
-
     def idle_seconds(self) -> float:
         """Since the last request was over; 0 while there is one."""
         return 0.0 if len(self.desk) else self._clock() - self.idle_since
-
-    def progress(self) -> tuple[float | None, float | None]:
-        """(the part of what is being done that is behind us, seconds until the engine answers), as far as known."""
-        now = self._clock()
-        if self.state not in (State.PULLING, State.STARTING):
-            return (1.0, 0.0) if self.state is State.READY else (None, None)
-        left = self._headway.left(now)
-        if self.state is State.PULLING and left is not None:
-            start = self._expected()
-            left = None if start is None else left + start
-        return self._headway.fraction(now), left
 
     async def until_ready(self) -> None:
         """Wake it, and wait until it answers. Raises why it cannot."""
@@ -232,7 +166,7 @@ class Keeper:
             refusal = self.refusal()
             if refusal is not None:
                 raise refusal
-            self.wake()
+            self.wants.ask_engine()
             await asyncio.wait([self.setback], timeout=0.02)
 
     async def stop(self, *, at_once: bool) -> None:
@@ -242,7 +176,7 @@ class Keeper:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
         self._nap.end()
-        self._become(State.STOPPED, "the server is stopping")
+        self.course.become(State.STOPPED, "the server is stopping")
         self.adapters.close()
         self.desk.close("The server is stopping.")
         self.desk.fail_all("The server is stopping.")
@@ -264,8 +198,8 @@ class Keeper:
         try:
             if self._asleep:
                 await self._sleep()
-            self._become(State.PULLING, "getting the weights")
-            self._headway.begin(self._clock())
+            self.course.become(State.PULLING, "getting the weights")
+            self.course.fetch()
             await self._keep(await self._supply(self._progress))
         except OpenLLMError as error:
             return error
@@ -277,7 +211,8 @@ class Keeper:
         """Life after life, for ever. Raises why the first one could not begin."""
         failures = 0
         self.adapters.begin(config.adapters)
-        if self._asleep and not self._engine_wanted:  # the weights were all that was asked for
+        self.wants.fetched()
+        if self._asleep and not self.wants.engine:  # the weights were all that was asked for
             await self._sleep()
         while True:
             if not await self._enter():
@@ -301,21 +236,16 @@ class Keeper:
         """Until something is wanted that needs the weights, or a runner if the weights are here."""
         self._asleep = True
         self._woken_at = None
-        self._become(State.ASLEEP, "asleep; the next request wakes it")
+        self.course.become(State.ASLEEP, "asleep; the next request wakes it")
         if self.upkeep.pinned:
-            self.wake()
-        while not (len(self.desk) or self._engine_wanted or self._weights_wanted):
-            self._stirred.clear()
-            await self._stirred.wait()
-        self._weights_wanted = False
+            self.wants.ask_engine()
+        await self.wants.until_any()
         self._woken_at = self._clock()
 
     async def _enter(self) -> bool:
         """Wait for memory; False if nobody wants the runner any more."""
-        if self._gate is None:
-            return True
         if self.state is not State.FAILED:
-            self._become(State.QUEUED, "waiting for memory that other models have")
+            self.course.become(State.QUEUED, "waiting for memory that other models have")
         return await self._gate.enter()
 
     async def _live(self, config: EngineConfig) -> None:
@@ -323,12 +253,13 @@ class Keeper:
         ended = self._ended = asyncio.Event()  # its own: the socket of the one before may close late
         self._ready_at = None
         self._why = None
-        self._asleep = self._retired = self._engine_wanted = False
+        self._asleep = self._retired = False
+        self.wants.served()
         self._width = config.max_sequences * (1 if config.encoder is None else _TEXTS_TO_CHOOSE_FROM)
         self._began_at = self._clock()
-        self._headway.begin(self._began_at, self._expected())
+        self.course.load()
         state = State.STARTING if self.state is not State.FAILED else State.FAILED
-        self._become(state, "starting the engine")
+        self.course.become(state, "starting the engine")
         if self._process is None:
             self._process = RunnerProcess(spawn(config.engine, threads=config.threads))
         await self._process.attach(self._receive, ended.set)
@@ -339,7 +270,7 @@ class Keeper:
     async def _bury(self) -> OpenLLMError:
         """Reap the runner that ended; say why it did."""
         if self.state is not State.FAILED:
-            self._become(State.WAITING, "the runner ended")
+            self.course.become(State.WAITING, "the runner ended")
         self._nap.end()
         status = await self._reap()
         if self._why is not None:
@@ -359,9 +290,9 @@ class Keeper:
         doing = f"{error.message}; starting again" + (f" in {delay:.0f} s" if delay else "")
         self._tell(doing)
         if self._policy.holds(failures):
-            self._become(State.WAITING, doing)
+            self.course.become(State.WAITING, doing)
         else:
-            self._become(State.FAILED, doing)
+            self.course.become(State.FAILED, doing)
             self.desk.fail_all(f"The model's runner ended {failures} times in a row ({error.message}).")
         await asyncio.sleep(delay)
 
@@ -370,9 +301,8 @@ class Keeper:
         self._give_up(error, State.FAILED)
         self._tell(error.message)
         self._asleep = True
-        self._engine_wanted = self._weights_wanted = False
-        if self._gate is not None:
-            self._gate.leave()
+        self.wants.forget()
+        self._gate.leave()
         await asyncio.sleep(max(self._policy.second, self._policy.delay(failures)))
 
     async def _end_process(self, *, politely: bool) -> None:
@@ -386,36 +316,27 @@ class Keeper:
         assert self._process is not None
         status = await self._process.reap()
         self._process = None
-        if self._gate is not None:
-            self._gate.leave()
+        self._gate.leave()
         return status
 
     def _give_up(self, error: OpenLLMError, state: State = State.STOPPED) -> None:
-        self._become(state, error.message)
+        self.course.become(state, error.message)
         self.desk.fail_all(error.message)
         setback, self.setback = self.setback, asyncio.get_running_loop().create_future()
         setback.set_result(error)
         if not self.upkeep.on_demand and not self.fatal.done():
             self.fatal.set_result(error)
 
-    def _become(self, state: State, doing: str) -> None:
-        """The only place where the state changes."""
-        if state is not self.state:
-            self._slept = self.asleep_seconds()
-            self.since = self._clock()
-        self.state, self.doing = state, doing
-
     def _look(self) -> None:
         """Is there something to do, or nothing any more?"""
         if len(self.desk):
             self._nap.end()
-            self._stirred.set()
+            self.wants.stir()
         else:
             self.idle_since = self._clock()
             if self.state is State.READY:
                 self._nap.begin()
-        if self._gate is not None:
-            self._gate.changed()
+        self._gate.changed()
 
     def _doze(self) -> None:
         """Nothing was done for long enough."""
@@ -427,18 +348,18 @@ class Keeper:
     def _retire(self, why: str) -> None:
         """End the runner, which has nothing to answer. What comes from now on waits for the next one."""
         self._retired = True
-        self._engine_wanted = False  # whoever asked for it has had it
+        self.wants.served()
         self._nap.forget()
-        self._become(State.UNLOADING, f"unloading: {why}")
+        self.course.become(State.UNLOADING, f"unloading: {why}")
         self.adapters.close()
         self.desk.close("The model is unloaded.")
         self._tell(self.doing)
         self._ended.set()
 
     def _progress(self, text: str, fraction: float | None) -> None:
-        self.doing = text
+        self.course.doing = text
         if fraction is not None:
-            self._headway.measure(fraction, self._clock())
+            self.course.measure(fraction)
 
     def _receive(self, message: ToFront) -> None:
         match message:
@@ -449,7 +370,7 @@ class Keeper:
             case Ready(seconds):
                 self._become_ready(seconds)
             case Progress(text):
-                self.doing = text
+                self.course.doing = text
                 self._tell(text)
             case Failed():
                 self._why = message
@@ -468,7 +389,7 @@ class Keeper:
 
     def _become_ready(self, seconds: float) -> None:
         assert self._process is not None
-        self._become(State.READY, "serving")
+        self.course.become(State.READY, "serving")
         now = self._ready_at = self._clock()
         self._was_ready = True
         self._tell(f"ready: engine loaded in {seconds:.1f} s")
@@ -477,18 +398,11 @@ class Keeper:
             self._observer.woke(now - self._woken_at)
             self._woken_at = None
         self.loading_seconds = now - self._began_at
-        self._learn(self.loading_seconds)
+        # Beside the event loop: the disk may be slow.
+        asyncio.get_running_loop().run_in_executor(None, self._past.learn, self.loading_seconds)
         self.adapters.open(self._process.send)
         self.desk.open(self._process.send, self._width)
         self._look()
-
-    def _expected(self) -> float | None:
-        return None if self._past is None else self._past.expected()
-
-    def _learn(self, seconds: float) -> None:
-        if self._past is not None:
-            # Beside the event loop: the disk may be slow.
-            asyncio.get_running_loop().run_in_executor(None, self._past.learn, seconds)
 
 
 def _describe(status: int) -> str:

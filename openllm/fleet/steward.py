@@ -52,7 +52,7 @@ class Place:
         keeper = self.keeper
         assert keeper is not None
         granted = self._granted
-        if granted is not None and not granted.done() and keeper.wanted_since is None:
+        if granted is not None and not granted.done() and keeper.wants.since is None:
             granted.set_result(False)
         if keeper.ready and keeper.pid != self.weighed:
             self._steward.weigh(self)
@@ -69,7 +69,7 @@ class Place:
         """As ``turns`` sees it."""
         keeper = self.keeper
         assert keeper is not None
-        desk, since = keeper.desk, keeper.wanted_since
+        desk, since = keeper.desk, keeper.wants.since
         return Tenant(
             name=self.name,
             size=self.size,
@@ -78,9 +78,9 @@ class Place:
             open_live=desk.live_at_runner,
             # With a runner it was not waiting for one.
             wanted_since=None if since is None else max(since, self.left_at),
-            wanted_live=keeper.wanted_live,
+            wanted_live=keeper.wants.live,
             used_at=now if len(desk) else keeper.idle_since,
-            loaded_at=keeper.since,
+            loaded_at=keeper.course.since,
             loading=keeper.loading_seconds,
             pinned=self.pinned,
             closed=self.closed,

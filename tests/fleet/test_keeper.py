@@ -17,9 +17,10 @@ from openllm.api.metrics import Metrics
 from openllm.engines.base import Delta, EngineConfig, Sampling
 from openllm.errors import OpenLLMError
 from openllm.fleet.desk import Desk
-from openllm.fleet.keeper import Keeper, Upkeep
+from openllm.fleet.keeper import Keeper
 from openllm.fleet.restart import RestartPolicy
 from openllm.fleet.state import State
+from openllm.fleet.upkeep import Upkeep
 from tests.fleet.mailbox import Mailbox
 
 ECHO = EngineConfig(

@@ -15,10 +15,11 @@ import pytest
 from openllm.api.metrics import Metrics
 from openllm.engines.base import EngineConfig, Sampling
 from openllm.errors import CorruptFile, RunnerFailed
-from openllm.fleet.keeper import Keeper, Upkeep
+from openllm.fleet.keeper import Keeper
 from openllm.fleet.pulling import Tell
 from openllm.fleet.restart import RestartPolicy
 from openllm.fleet.state import State
+from openllm.fleet.upkeep import Upkeep
 from tests.fleet.test_keeper import ECHO, Held, pid, read_all, until_ready
 
 SHORT = Sampling(max_tokens=3)
@@ -67,7 +68,7 @@ async def test_an_idle_runner_is_stopped_and_the_next_request_wakes_another() ->
         assert (keeper.wakes, keeper.restarts) == (1, 0)
         assert pid(keeper) != first
         await until_asleep(keeper)
-        assert keeper.asleep_seconds() > 0
+        assert keeper.course.asleep_seconds() > 0
 
 
 async def test_a_runner_with_work_is_not_stopped() -> None:
@@ -150,7 +151,7 @@ async def test_a_runner_that_dies_while_waking_is_started_again() -> None:
 async def test_a_runner_that_dies_with_nothing_to_do_is_there_again_unless_it_is_on_demand() -> None:
     for on_demand, state in ((False, State.READY), (True, State.ASLEEP)):
         async with keeping(on_demand=on_demand) as keeper:
-            keeper.wake()
+            keeper.wants.ask_engine()
             await until_ready(keeper)
             os.kill(pid(keeper), signal.SIGKILL)
             await until(lambda keeper=keeper: not keeper.ready)  # type: ignore[misc]
@@ -169,12 +170,15 @@ async def test_weights_alone_start_no_engine() -> None:
 
     async def supply(_: Tell) -> EngineConfig:
         fetched.append(1)
+        await asyncio.sleep(0.1)
         return ECHO
 
     keeper = Keeper(supply, Metrics(), upkeep=Upkeep(on_demand=True))
     keeper.start()
-    keeper.want_weights()
+    keeper.wants.ask_weights()
     await until(lambda: bool(fetched))
+    keeper.wants.ask_weights()  # another that needs them, while they come
+    await asyncio.sleep(0.1)
     await asyncio.sleep(0.1)
     assert (keeper.state, keeper.pid) == (State.ASLEEP, None)
     assert await ask(keeper) == [5, 6, 7]

@@ -5,6 +5,7 @@ OpenLLMError
 │   ├── UnknownModel           no recipe, file or hub id of that name                 404
 │   ├── InvalidRecipe          a recipe file does not fit the schema
 │   ├── InvalidAdapter         a LoRA adapter that is damaged or was made for another model
+│   ├── NoSuchServer           no running server of that name
 │   ├── InvalidKeyFile         a file of API keys does not fit the schema
 │   └── UnsupportedOption      an option the chosen backend cannot honour
 ├── RequestError               a request body that cannot be served                   400
@@ -88,6 +89,11 @@ class InvalidRecipe(UsageError):
 
 class InvalidAdapter(UsageError):
     code = "invalid_adapter"
+
+
+class NoSuchServer(UsageError):
+    code = "server_not_found"
+    status = 404
 
 
 class InvalidKeyFile(UsageError):

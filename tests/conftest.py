@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,14 @@ from openllm.weights.inspect import manifests
 from openllm.weights.progress import QuietReporter
 from openllm.weights.settings import HubSettings
 from openllm.weights.store import Store, default_root
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _state_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Servers of tests are not listed among the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPENLLM_STATE", str(tmp_path_factory.mktemp("state")))
+        yield
 
 
 @pytest.fixture(scope="session")

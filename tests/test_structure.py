@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "openllm"
 
 ORDER = (
     ("__init__", "errors"),
-    ("formats", "parent"),
+    ("formats", "parent", "servers"),
     ("recipes", "machine", "chat"),
     ("weights", "memory"),
     ("plan",),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -15,7 +17,7 @@ from openllm.api.dispatch import Dispatcher
 from openllm.api.roster import Models
 from openllm.batches.attempts import Attempts
 from openllm.batches.backlog import Backlog
-from openllm.batches.storage import DataFolder, Storage
+from openllm.batches.storage import DataFolder, Storage, lock_folder
 from openllm.errors import MachineError, OpenLLMError, Overloaded
 
 # What a batch may ask, as far as the application has it.
@@ -23,13 +25,15 @@ _ENDPOINTS = frozenset(
     ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/rerank", "/v1/score")
 )
 _MOST_UPLOADS = 32
+_FOLDER_SECONDS = 10.0
 
 
 class ArchiveOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """``folder`` is where everything is kept, or why there is none; ``most_bytes`` bounds all files together,
+    """``folder`` is where everything is kept, or why there is none; a path is of one that another server is about to
+    give back. ``most_bytes`` bounds all files together,
     ``longest_upload`` one of them; ``width`` is how many lines are under way together."""
 
-    folder: DataFolder | MachineError
+    folder: Path | DataFolder | MachineError
     most_bytes: int
     longest_upload: int
     width: int
@@ -63,9 +67,12 @@ class Archive:
             return not models.draining and _available(models, model)
 
         try:
-            if isinstance(options.folder, MachineError):
-                raise options.folder
-            storage = await asyncio.to_thread(Storage, options.folder, options.most_bytes)
+            folder = options.folder
+            if isinstance(folder, Path):
+                folder = await _given_back(folder)
+            if isinstance(folder, MachineError):
+                raise folder
+            storage = await asyncio.to_thread(Storage, folder, options.most_bytes)
             backlog = Backlog(storage, Attempts(send, ready, options.width), models.check_name)
             await backlog.start(tell)
         except (OpenLLMError, OSError) as error:
@@ -109,6 +116,18 @@ class Archive:
         tell(f"no files and batches: {error.message} {error.hint or ''}".rstrip())
         self._opened.set_exception(error)
         self._opened.exception()  # seen, also if no route ever asks
+
+
+async def _given_back(path: Path) -> DataFolder:
+    """A folder, as soon as the server that has it lets it go. Raises ``MachineError``."""
+    ends = time.monotonic() + _FOLDER_SECONDS
+    while True:
+        try:
+            return lock_folder(path)
+        except MachineError:
+            if time.monotonic() >= ends:
+                raise
+        await asyncio.sleep(0.05)
 
 
 def _available(models: Models, model: str) -> bool:

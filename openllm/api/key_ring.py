@@ -45,6 +45,14 @@ class KeyRing:
             return None
         return entry, self._account(entry)
 
+    def reload(self) -> str:
+        """Read the file now, without waiting for it to be followed. How many keys there are. Raises
+        ``InvalidKeyFile``, and then they stay as they were."""
+        if self._file is not None:
+            self._stamp = self._look()
+            self._take(self._file.read())
+        return f"{len(self)} keys"
+
     def __len__(self) -> int:
         return len(self._entries)
 

@@ -20,12 +20,14 @@ from openllm.api.access_log import AccessLog
 from openllm.api.adapter_loader import AdapterLoader
 from openllm.api.app import create_app
 from openllm.api.archive import Archive, ArchiveOptions
+from openllm.api.attendant import Attendant
 from openllm.api.http_protocol import HttpProtocol
 from openllm.api.images import Fetcher, Images
 from openllm.api.metrics import Metrics
 from openllm.api.offer import Offer
 from openllm.api.options import FrontOptions
 from openllm.api.prompter import Prompter
+from openllm.api.recipe_reload import Find, RecipeReload
 from openllm.api.recorder import Observe
 from openllm.api.roster import Models
 from openllm.api.service import Service
@@ -41,6 +43,7 @@ from openllm.fleet.upkeep import Upkeep
 from openllm.formats.sentence_model import read_sentence_model
 from openllm.machine import resident_bytes
 from openllm.plan import Plan, footprint
+from openllm.servers.operation import Operation
 from openllm.weights.manifest import Weights
 
 if TYPE_CHECKING:
@@ -59,16 +62,17 @@ def serve(
     options: FrontOptions,
     *,
     kept: ArchiveOptions,
-    tell: Callable[[str], None],
+    operation: Operation,
+    find: Find,
 ) -> None:
     """Serve on ``sock`` until a signal says stop; blocks. SIGTERM or SIGINT drains, a second one stops at once.
 
-    ``kept`` says where files and batches are. Raises what made the first start of the engine impossible, unless that
-    is started on demand.
+    ``kept`` says where files and batches are, ``operation`` how the server is operated, ``find`` reads recipes anew.
+    Raises what made the first start of the engine impossible, unless that is started on demand.
     """
     _allow_connections()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(sock, offers, options, kept, tell))
+        runner.run(_serve(sock, offers, options, kept, operation, find))
 
 
 def _allow_connections() -> None:
@@ -84,8 +88,10 @@ async def _serve(
     offers: Sequence[Offer],
     options: FrontOptions,
     kept: ArchiveOptions,
-    tell: Callable[[str], None],
+    operation: Operation,
+    find: Find,
 ) -> None:
+    tell = operation.tell
     models = _models(offers, options, tell)
     observers = [models.metrics.responded]
     if options.access_log != "off":
@@ -94,15 +100,22 @@ async def _serve(
     if tracer is not None:
         observers.append(tracer.responded)
     archive = Archive(kept)
-    server = _Server(models, archive, options, observers, tell)
+    if options.keys is not None:
+        operation.reloads.append(options.keys.reload)
+    for service, offer in zip(models, offers, strict=True):
+        operation.reloads.append(RecipeReload(service, offer.supply, find))
+    keepers = [service.keeper for service in models]
+    attendant = Attendant(operation, sock, keepers)
+    server = _Server(models, archive, options, observers, attendant, tell)
+    for keeper in keepers:
+        keeper.start()
+    await attendant.until_its_turn()
     tasks = [asyncio.create_task(models.pulse()), asyncio.create_task(archive.open(models, tell))]
     if models.steward is not None:
         tasks.append(asyncio.create_task(models.steward.watch()))
-    keepers = [service.keeper for service in models]
     for keeper in keepers:
         # A model that can never be served ends the server; the held requests have had their error by then.
         keeper.fatal.add_done_callback(lambda _: server.end())
-        keeper.start()
     try:
         await server.serve(sockets=[sock])
     finally:
@@ -111,6 +124,7 @@ async def _serve(
         await asyncio.gather(*(keeper.stop(at_once=server.force_exit) for keeper in keepers))
         if tracer is not None:
             await asyncio.to_thread(tracer.close)
+        attendant.close()
     for keeper in keepers:
         if keeper.fatal.done():
             raise keeper.fatal.result()
@@ -233,6 +247,7 @@ class _Server(uvicorn.Server):
         archive: Archive,
         options: FrontOptions,
         observers: Iterable[Observe],
+        attendant: Attendant,
         tell: Callable[[str], None],
     ) -> None:
         tls = options.tls
@@ -257,6 +272,7 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._models = models
         self._archive = archive
+        self._attendant = attendant
         self._drain_seconds = options.drain_seconds
         self._tell = tell
 
@@ -267,11 +283,15 @@ class _Server(uvicorn.Server):
         gc.freeze()
         gc.set_threshold(*_COLLECT_AFTER)
         gc.enable()
+        self._attendant.listens(self)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._models.draining = True
+        models = self._models
+        models.draining = not self._attendant.replaced
         await self._archive.close()  # first: its answers are made again, what clients wait for is not
-        desks = [service.keeper.desk for service in self._models]
+        await self._attendant.ease_out()
+        models.draining = True
+        desks = [service.keeper.desk for service in models]
         open_sequences = sum(map(len, desks))
         if open_sequences and not self.force_exit:
             self._tell(

@@ -48,7 +48,13 @@ class DataChoices(NamedTuple):
                 raise
             return error
 
-    def options(self, folder: DataFolder | MachineError, concurrency: int) -> ArchiveOptions:
+    def later_folder(self) -> Path:
+        """The folder, which a server has that will give it back."""
+        from openllm.batches.storage import default_root
+
+        return data_folder(self.data_dir) or default_root()
+
+    def options(self, folder: Path | DataFolder | MachineError, concurrency: int) -> ArchiveOptions:
         """These choices for a model that runs ``concurrency`` sequences at once."""
         from openllm.api.archive import ArchiveOptions
 

@@ -192,5 +192,9 @@ class Guard(NamedTuple):
     keys: KeyRing | None
     tls: Tls | None
 
+    @property
+    def scheme(self) -> str:
+        return "http" if self.tls is None else "https"
+
 
 takes_front_choices = takes(FrontChoices, "front")

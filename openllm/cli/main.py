@@ -26,6 +26,11 @@ _COMMANDS = {
     "chat": "openllm.cli.chat",
     "batch": "openllm.cli.batch",
     "keys": "openllm.cli.keys",
+    "ps": "openllm.cli.ps",
+    "stop": "openllm.cli.stop",
+    "logs": "openllm.cli.logs",
+    "restart": "openllm.cli.restart",
+    "service": "openllm.cli.service",
 }
 _INTERRUPTED = 130
 
@@ -41,7 +46,7 @@ class Commands(TyperGroup):
             return None
         function: Callable[..., None] = getattr(import_module(_COMMANDS[cmd_name]), cmd_name)
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
-        single.command(cmd_name)(function)
+        single.command(cmd_name, context_settings=getattr(function, "context_settings", None))(function)
         return typer.main.get_command(single)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 
 from openllm.cli.settings import wants_color
 from openllm.errors import OpenLLMError
@@ -13,6 +14,11 @@ _RED, _CYAN, _PLAIN = "\x1b[1;31m", "\x1b[36m", "\x1b[0m"
 def note(text: str) -> None:
     """One line of news."""
     print(text, file=sys.stderr, flush=True)
+
+
+def stamped(text: str) -> None:
+    """One line of news, with the time: for a log file."""
+    note(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {text}")
 
 
 def say_error(message: str, hint: str | None = None) -> None:

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from openllm.weights.settings import HubSettings
 
 CACHE, MODELS, DEBUG = "OPENLLM_CACHE", "OPENLLM_MODELS", "OPENLLM_DEBUG"
-DATA = "OPENLLM_DATA"
+DATA, STATE = "OPENLLM_DATA", "OPENLLM_STATE"
+INHERITED = "OPENLLM_INHERITED"  # from a server that is replaced to the one that replaces it
 API_KEY, SSL_PASSWORD = "OPENLLM_API_KEY", "OPENLLM_SSL_PASSWORD"
 HOME = "http://127.0.0.1:3000"  # where a server listens unless told otherwise
 _NO = ("", "0", "false", "no", "off")
@@ -59,6 +60,22 @@ def data_folder(option: Path | None, environ: Mapping[str, str] | None = None) -
     environ = os.environ if environ is None else environ
     chosen = option or (Path(environ[DATA]) if environ.get(DATA) else None)
     return None if chosen is None else chosen.expanduser().absolute()
+
+
+def state_folder(environ: Mapping[str, str] | None = None) -> Path:
+    """Where the servers of this user are listed, and the logs of those in the background: OPENLLM_STATE, else a folder
+    of the user's state."""
+    environ = os.environ if environ is None else environ
+    if environ.get(STATE):
+        return Path(environ[STATE]).expanduser().absolute()
+    import platformdirs
+
+    return Path(platformdirs.user_state_path("openllm", appauthor=False))
+
+
+def take_inherited() -> str | None:
+    """What a server that is replaced has left to this process. Taken out: child processes have no part in it."""
+    return os.environ.pop(INHERITED, None)
 
 
 def api_key(environ: Mapping[str, str] | None = None) -> str | None:

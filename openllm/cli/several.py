@@ -124,6 +124,7 @@ def _here(
     """The first variant of a model that is here and can be run, if there is one."""
     from openllm.cli.models import names_of, pulled
     from openllm.cli.resolve import resolve
+    from openllm.recipes.names import normal
 
     here = pulled(model, registry, settings)
     error: OpenLLMError | None = None
@@ -135,7 +136,9 @@ def _here(
         except (UsageError, DoesNotFit, EngineMissing) as refused:
             error = error or refused
             continue
-        yield Planned(plan, tuple(dict.fromkeys((plan.name, *names_of(model)))))
+        titles = {normal(model.family.title)}  # for a search, and no name
+        names = [name for name in names_of(model) if name not in titles or name == normal(plan.name)]
+        yield Planned(plan, tuple(dict.fromkeys((plan.name, *names))))
         return
     if error is not None:
         note(f"{model.name} is left out: {error.message}")

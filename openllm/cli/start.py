@@ -5,18 +5,20 @@ from __future__ import annotations
 import errno
 import gc
 import shutil
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from openllm.cli.data import DataChoices, takes_data_choices
 from openllm.cli.front import FrontChoices, takes_front_choices
+from openllm.cli.operate import Begun, OperateChoices, takes_operate_choices
 from openllm.cli.options import PlanOptions, parse_size, takes_plan_options
-from openllm.cli.say import note
 from openllm.errors import PortInUse, UnsupportedOption, UsageError
 
 if TYPE_CHECKING:
     import socket
+    from pathlib import Path
 
     from openllm.api.offer import Offer
     from openllm.batches.storage import DataFolder
@@ -43,6 +45,7 @@ ModelNames = Annotated[
 @takes_plan_options
 @takes_front_choices
 @takes_data_choices
+@takes_operate_choices
 def start(
     models: ModelNames = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
@@ -78,12 +81,13 @@ def start(
     options: PlanOptions,
     front: FrontChoices,
     data: DataChoices,
+    operate: OperateChoices,
 ) -> None:
     """Serve one or more models behind an OpenAI-compatible API."""
+    chosen = _Chosen(host, port, engine_option or [], allow_image_urls or [], options, front, data, operate)
     names = models or []
     if everything or len(names) > 1:
-        several = _Several(names, everything, memory, tuple(pin or ()))
-        _start_several(several, host, port, dry_run, engine_option, allow_image_urls, options, front, data)
+        _start_several(chosen, _Several(names, everything, memory, tuple(pin or ())), dry_run=dry_run)
         return
     if not names:
         raise UsageError(
@@ -91,32 +95,57 @@ def start(
         )
     if pin:
         raise UsageError("--pin is for several models: one stays loaded by itself.", hint="Leave it out.")
-    model = names[0]
     if dry_run:
-        _print_plan(model, options, memory)
-        return
-    engine_options = _pairs(engine_option or [])
-    guard = front.guard(host)
-    sock = _listen(host, port)
+        _print_plan(names[0], options, memory)
+    else:
+        _start_one(chosen, names[0], memory)
+
+
+class _Chosen(NamedTuple):
+    """What does not depend on how many models there are."""
+
+    host: str
+    port: int
+    engine_option: list[str]
+    image_hosts: list[str]
+    options: PlanOptions
+    front: FrontChoices
+    data: DataChoices
+    operate: OperateChoices
+
+    def begin(self, guard: Guard) -> Begun:
+        """Listen, and keep the collector from looking at what is imported now: the server collects once, and goes on as
+        usual."""
+        begun = self.operate.begin(lambda: _listen(self.host, self.port), guard.scheme)
+        gc.disable()
+        return begun
+
+    def folder(self, begun: Begun) -> Path | DataFolder | MachineError:
+        return self.data.folder() if begun.bequest is None else self.data.later_folder()
+
+
+def _start_one(chosen: _Chosen, model: str, memory: int | None) -> None:
+    options, front = chosen.options, chosen.front
+    engine_options = _pairs(chosen.engine_option)
+    guard = front.guard(chosen.host)
+    begun = chosen.begin(guard)
     early = None if front.start_asleep else _spawn_early(options)
-    gc.disable()  # imports leave lasting objects only; the server collects once and goes on as usual
     try:
         from openllm.cli.resolve import resolve
 
         settings = options.settings()
         plan = resolve(model, options.overrides(), settings, memory=memory)
-        _check_images(plan, allow_image_urls)
+        _check_images(plan, chosen.image_hosts)
         supply = _supply(plan, settings, engine_options)
-        folder = data.folder()
+        folder = chosen.folder(begun)
         if early is not None:
             _load_early(early, supply)
     except BaseException:
         if early is not None:
             early.child.kill()
         raise
-    names = list(dict.fromkeys((plan.name, model)))
-    offer = _offer(supply, tuple(names), front, early=early)
-    _serve(sock, [offer], front, guard, data, folder, tuple(allow_image_urls or ()), None)
+    offer = _offer(supply, tuple(dict.fromkeys((plan.name, model))), front, early=early)
+    _serve(begun, [offer], offer.names, chosen, settings, guard, folder, None)
 
 
 class _Several(NamedTuple):
@@ -141,40 +170,37 @@ class _Several(NamedTuple):
         return plan_named(self.names, options, settings, memory), memory
 
 
-def _start_several(
-    several: _Several,
-    host: str,
-    port: int,
-    dry_run: bool,
-    engine_option: list[str] | None,
-    allow_image_urls: list[str] | None,
-    options: PlanOptions,
-    front: FrontChoices,
-    data: DataChoices,
-) -> None:
+def _start_several(chosen: _Chosen, several: _Several, *, dry_run: bool) -> None:
     from openllm.cli.several import check_memory
 
+    options, front = chosen.options, chosen.front
     settings = options.settings()
     if dry_run:
         _print_plans([each.plan for each in several.plan(options, settings)[0]])
         return
-    engine_options = _pairs(engine_option or [])
-    guard = front.guard(host)
-    sock = _listen(host, port)
-    gc.disable()
+    engine_options = _pairs(chosen.engine_option)
+    guard = front.guard(chosen.host)
+    begun = chosen.begin(guard)
     planned, memory = several.plan(options, settings)
     pinned = check_memory(planned, several.pinned, memory)
-    hosts = tuple(allow_image_urls or ())
-    if hosts and not any(each.plan.sees for each in planned):
-        _check_images(planned[0].plan, allow_image_urls)
+    if not any(each.plan.sees for each in planned):
+        _check_images(planned[0].plan, chosen.image_hosts)
     offers = [
         _offer(_supply(plan, settings, engine_options), names, front, pinned=names[0] in pinned)
         for plan, names in planned
     ]
-    _serve(sock, offers, front, guard, data, data.folder(), hosts, memory)
+    names = tuple(offer.names[0] for offer in offers)
+    _serve(begun, offers, names, chosen, settings, guard, chosen.folder(begun), memory)
 
 
-def _check_images(plan: Plan, hosts: list[str] | None) -> None:
+def _load_early(early: Spawned, supply: Supply) -> None:
+    """Tell the runner what to load, if nothing must be fetched."""
+    weights, adapters = supply.here(), supply.adapters_here()
+    if weights is not None and adapters is not None:
+        early.load(supply.config(weights, adapters))
+
+
+def _check_images(plan: Plan, hosts: list[str]) -> None:
     if hosts and not plan.sees:
         raise UnsupportedOption(
             f"{plan.name} on {plan.engine} takes text only; --allow-image-urls changes nothing.",
@@ -245,13 +271,6 @@ def _spawn_early(options: PlanOptions) -> Spawned:
     return spawn(likely, threads=options.threads)
 
 
-def _load_early(early: Spawned, supply: Supply) -> None:
-    """Tell the runner what to load, if nothing must be fetched."""
-    weights, adapters = supply.here(), supply.adapters_here()
-    if weights is not None and adapters is not None:
-        early.load(supply.config(weights, adapters))
-
-
 def _offer(
     supply: Supply,
     names: tuple[str, ...],
@@ -266,24 +285,31 @@ def _offer(
 
 
 def _serve(
-    sock: socket.socket,
+    begun: Begun,
     offers: list[Offer],
-    front: FrontChoices,
+    names: tuple[str, ...],
+    chosen: _Chosen,
+    settings: Settings,
     guard: Guard,
-    data: DataChoices,
-    folder: DataFolder | MachineError,
-    image_hosts: tuple[str, ...],
+    folder: Path | DataFolder | MachineError,
     memory: int | None,
 ) -> None:
     from openllm.fleet.port import address
 
     for offer in offers:
         plan = offer.supply.plan
-        note(f"{offer.names[0]}: {plan.engine} on {plan.device}, {plan.quantization}, context {plan.context}")
+        begun.tell(
+            f"{offer.names[0]}: {plan.engine} on {plan.device}, {plan.quantization}, context {plan.context}"
+        )
+    url = address(begun.sock, guard.scheme)
 
     # True from here on: the kernel accepts and queues connections while the server is imported.
-    note(f"listening on {address(sock, 'http' if guard.tls is None else 'https')}")
+    begun.tell(f"listening on {url}")
     from openllm.api.server import serve
+    from openllm.cli.resolve import find_manifests
 
-    kept = data.options(folder, max(offer.supply.plan.concurrency for offer in offers))
-    serve(sock, offers, front.options(guard, image_hosts, memory), kept=kept, tell=note)
+    find = partial(find_manifests, settings=settings._replace(offline=True))
+    options = chosen.front.options(guard, tuple(chosen.image_hosts), memory)
+    kept = chosen.data.options(folder, max(offer.supply.plan.concurrency for offer in offers))
+    operation = begun.operation(names, url, chosen.front.drain_timeout)
+    serve(begun.sock, offers, options, kept=kept, operation=operation, find=find)

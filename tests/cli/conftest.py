@@ -23,6 +23,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
     return kept | {
         "OPENLLM_CACHE": str(tmp_path / "cache"),
         "OPENLLM_MODELS": str(tmp_path / "recipes"),
+        "OPENLLM_STATE": str(tmp_path / "state"),
         "HF_HOME": str(tmp_path / "hub"),
         "HF_ENDPOINT": "http://127.0.0.1:9",
         "NO_COLOR": "1",

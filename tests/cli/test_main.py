@@ -127,4 +127,4 @@ def test_a_closed_pipe_is_no_error() -> None:
 
 def test_completion(openllm: Run) -> None:
     done = openllm(_OPENLLM_COMPLETE="complete_bash", COMP_WORDS="openllm p", COMP_CWORD="1")
-    assert done.stdout.split() == ["plan", "pull"]
+    assert done.stdout.split() == ["plan", "pull", "ps"]

@@ -35,6 +35,7 @@ OpenLLMError
 │   └── EngineMissing          the engine's package is not installed
 └── RunnerError                the engine process                            exit 5   503
     ├── RunnerFailed           it could not be started
+    │   └── OutOfMemory        memory ran out, while it loaded or later
     ├── RunnerDied             it ended while it held the request
     └── Overloaded             the queue is full                                      429
 
@@ -231,6 +232,19 @@ class RunnerError(OpenLLMError):
 
 class RunnerFailed(RunnerError):
     code = "runner_failed"
+
+
+class OutOfMemory(RunnerFailed):
+    """Its hint is always the same."""
+
+    code = "out_of_memory"
+    HINT: ClassVar[str] = (
+        "Give the engine less: a smaller --kv-cache, --context or --concurrency, or smaller weights (--quantize);"
+        " or stop what else uses memory."
+    )
+
+    def __init__(self, message: str, *, hint: str | None = None, param: str | None = None) -> None:
+        super().__init__(message, hint=hint or self.HINT, param=param)
 
 
 class RunnerDied(RunnerError):

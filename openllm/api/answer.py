@@ -6,6 +6,7 @@ message on, without a task in between: it is the per-token path.
 
 from __future__ import annotations
 
+import logging
 from typing import Protocol, cast
 
 import msgspec
@@ -20,6 +21,7 @@ from openllm.engines.base import Delta, Sampling
 from openllm.errors import OpenLLMError, RunnerDied
 from openllm.fleet.desk import Desk
 
+_log = logging.getLogger("openllm.api")
 ChoiceEvent = tuple[int, Event]  # the index of the choice, and what happened to it
 
 
@@ -91,7 +93,7 @@ class Answer:
         self._desk = desk
         self._reader = reader
         pairs = [(choice.prompt, choice.sampling) for choice in choices]
-        self._submission = submit(desk, pairs, self._receive, adapter=adapter, images=images)
+        self._submission = submit(desk, pairs, self._take, adapter=adapter, images=images)
         self._open = {
             generation.id: (index, choice.detokenizer, choice.parser)
             for index, (generation, choice) in enumerate(
@@ -103,6 +105,15 @@ class Answer:
         """Stop generating what is not finished."""
         self._open.clear()
         self._desk.cancel(self._submission)
+
+    def _take(self, delta: Delta) -> None:
+        """A mistake of ours in this answer is not to harm those that the same step brings tokens for."""
+        try:
+            self._receive(delta)
+        except Exception:
+            _log.exception("an answer could not be made")
+            self.abandon()
+            self._reader.end(OpenLLMError("The server made a mistake; its log says more."))
 
     def _receive(self, delta: Delta) -> None:
         known = self._open.get(delta.id)

@@ -55,6 +55,7 @@ class FrontOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     drain_seconds: float
     stall_seconds: float
+    load_seconds: float
     longest_body: int
     keys: KeyRing | None = None
     open_metrics: bool = False

@@ -40,6 +40,7 @@ from openllm.fleet.past_starts import PastStarts
 from openllm.fleet.port import BACKLOG
 from openllm.fleet.steward import Steward
 from openllm.fleet.upkeep import Upkeep
+from openllm.fleet.watch import Patience
 from openllm.formats.sentence_model import read_sentence_model
 from openllm.machine import resident_bytes
 from openllm.plan import Plan, footprint
@@ -164,8 +165,8 @@ def _service(
             idle_seconds=options.idle_seconds,
             on_demand=options.start_asleep or place is not None,
             pinned=offer.pinned,
-            stall_seconds=options.stall_seconds,
         ),
+        patience=Patience(stall=options.stall_seconds, load=options.load_seconds),
         tell=tell,
         adapters=[Served(each.name, each.reference) for each in plan.adapters],
         past=PastStarts(supply.cache, _key(plan)),
@@ -234,6 +235,8 @@ class _PrompterLoader:
                 context=context,
                 width=manifest.shape.hidden,
             )
+        # The engine's rows may be more than the tokenizer's tokens.
+        self._service.keeper.desk.vocabulary = max(manifest.shape.vocabulary, tokenizer.vocabulary)
         if not self._service.prompter.done():  # a start that failed after this is tried again
             self._service.prompter.set_result(Prompter(tokenizer, chat, self._plan.context))
 

@@ -100,8 +100,20 @@ class FrontChoices(NamedTuple):
         float, typer.Option(min=0, help="Seconds that open answers have to end after SIGTERM.")
     ] = 30.0
     stall_timeout: Annotated[
-        float, typer.Option(min=0.1, help="Seconds without a step after which a busy engine is not ready.")
+        float,
+        typer.Option(
+            min=0,
+            help="Seconds without a step after which a busy engine is not ready, and is started again unless it"
+            " computes; 0: never.",
+        ),
     ] = 60.0
+    load_timeout: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="Seconds without a sign of life after which a loading engine is started again; 0: never.",
+        ),
+    ] = 600.0
 
     def guard(self, host: str) -> Guard:
         """The keys and the certificate, read and checked. Raises ``UsageError``, also for a host that others can
@@ -121,6 +133,7 @@ class FrontChoices(NamedTuple):
         return FrontOptions(
             drain_seconds=self.drain_timeout,
             stall_seconds=self.stall_timeout,
+            load_seconds=self.load_timeout,
             keys=guard.keys,
             open_metrics=self.open_metrics,
             request_seconds=self.request_timeout,

@@ -5,7 +5,7 @@ One runner loop serves every engine. Text never reaches an engine: the front tok
 
 from __future__ import annotations
 
-from typing import Literal, Protocol, runtime_checkable
+from typing import Annotated, Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -14,7 +14,9 @@ from openllm.formats.sentence_model import Activation, Steps
 
 FinishReason = Literal["stop", "length", "abort", "error"]
 GuideKind = Literal["json_schema", "json_object", "regex", "choice", "grammar"]
-Logprobs = list[tuple[int, float]]
+Token = Annotated[int, msgspec.Meta(ge=0)]
+"""A token id; a negative one is no message to be understood."""
+Logprobs = list[tuple[Token, float]]
 """Of one place: token ids and their natural logarithms of probability; the chosen token first, then the likeliest
 ones, the likeliest first (the chosen one is among them again if it is one of them)."""
 
@@ -89,7 +91,7 @@ class Delta(msgspec.Struct, frozen=True, array_like=True):
     """
 
     id: int
-    tokens: list[int]
+    tokens: list[Token]
     finish: FinishReason | None = None
     cached: int = 0
     error: str = ""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple, cast
 
 from openllm.engines.base import Engine, EngineConfig
+from openllm.engines.breakage import as_error
 from openllm.engines.encoding import Encoder
 from openllm.errors import EngineMissing, OpenLLMError, RunnerFailed, UnsupportedOption
 
@@ -109,9 +110,4 @@ def _missing(config: EngineConfig, maker: _Maker) -> EngineMissing:
 
 
 def _failed(config: EngineConfig, error: Exception) -> RunnerFailed:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = lines[-1] if lines else "no reason given"
-    return RunnerFailed(
-        f"{config.engine} could not load {config.path}: {type(error).__name__}: {said[:400]}",
-        hint="Run again with --debug for the traceback.",
-    )
+    return as_error(error, f"{config.engine} could not load {config.path}")

@@ -2,48 +2,59 @@
 
 from __future__ import annotations
 
-import itertools
+from array import array
 from collections.abc import Callable, Iterable
+from math import isfinite
 
 from openllm.engines.base import Delta, FinishReason, Generation, Sampling
 from openllm.engines.encoding import Encoding, Vector
 from openllm.errors import OpenLLMError, RunnerDied
 from openllm.fleet.caller import ANYONE, Caller
 from openllm.fleet.fair_queue import FairQueue
+from openllm.fleet.garbage import Garbage
 from openllm.fleet.observer import Observer
 from openllm.fleet.pace import Pace
 from openllm.fleet.room import Room
 from openllm.fleet.submission import EncodingSubmission, GenerationSubmission, Sequence, Submission
+from openllm.fleet.suspects import Suspects
 from openllm.runner.wire import Abort, Add, Encode, ToRunner
 
 Send = Callable[[ToRunner], None]
 _LEARNING = 0.05  # weight of the latest answer in the average length of answers
 _FIRST_GUESS = 128.0  # tokens of an answer, before there was one
 _SHORTEST_RETRY_SECONDS, _LONGEST_RETRY_SECONDS = 1.0, 60.0
+_ANY_ID = 1 << 31
 
 
 class Desk:
     """Hands sequences to the runner as it has room for them, and keeps the rest in a queue shared between callers.
 
     There is a runner between ``open`` and ``close``; without one everything waits. Background callers have a queue of
-    their own, from which is taken only when nobody else waits. ``turned`` is called when the first sequence comes, when
-    the last one has ended, with each that comes while there is no runner, and when a paused runner has none left.
+    their own, from which is taken only when nobody else waits. What a runner that died had, and had brought nothing
+    for, goes to the next one first, one submission at a time (see ``Suspects``).
+
+    ``vocabulary`` is above every token id that the engine may make. ``fruitful`` is whether the runner of now, or the
+    last one, has brought anything. ``turned`` is called when the first sequence comes, when the last one has ended,
+    with each that comes while there is no runner, and when a paused runner has none left.
     """
 
     def __init__(self, observer: Observer, clock: Callable[[], float]) -> None:
         self._observer = observer
         self._clock = clock
-        self._ids = itertools.count(1)  # 0 is the runner's own warm-up
+        self._next_id = 1  # 0 is the runner's own warm-up
         self._sequences: dict[int, Sequence] = {}  # every open one
         self._at_runner: set[int] = set()
         self._queue: FairQueue[Sequence] = FairQueue()
         self._background: FairQueue[Sequence] = FairQueue()
+        self._suspects = Suspects()
         self._pace = Pace()
         self._usual_tokens = _FIRST_GUESS
         self._room = Room(0)
         self._send: Send | None = None
         self.turned: Callable[[], None] = _nobody
         self._paused = False
+        self.vocabulary = _ANY_ID
+        self.fruitful = False
         self._busy_since = self.last_heard = clock()
 
     def submit(
@@ -60,7 +71,7 @@ class Desk:
         ``deliver`` gets their deltas, the first one after this has returned.
         """
         generations = [
-            Generation(next(self._ids), prompt, sampling, adapter, images) for prompt, sampling in prompts
+            Generation(self._new_id(), prompt, sampling, adapter, images) for prompt, sampling in prompts
         ]
         submission = GenerationSubmission(generations, deliver, self._clock(), caller)
         self._take_in(submission)
@@ -76,7 +87,7 @@ class Desk:
 
         ``deliver`` gets a vector for each, in any order, the first one after this has returned.
         """
-        encodings = [Encoding(next(self._ids), ids, second) for ids, second in texts]
+        encodings = [Encoding(self._new_id(), ids, second) for ids, second in texts]
         submission = EncodingSubmission(encodings, deliver, self._clock(), caller)
         self._take_in(submission)
         return submission
@@ -101,6 +112,7 @@ class Desk:
         """A runner is ready whose engine runs at most ``width`` sequences at once: pass on what waits."""
         self._send = send
         self._room = Room(width)
+        self.fruitful = False
         self.last_heard = self._clock()
         self._dispatch()
 
@@ -110,22 +122,26 @@ class Desk:
         if not paused:
             self._dispatch()
 
-    def close(self, message: str) -> None:
-        """The runner is gone: what may run again waits for that, the rest ends with ``message``."""
+    def close(self, message: str) -> bool:
+        """The runner is gone: what may run again waits for that, the rest ends with ``message``.
+
+        Returns whether one submission is to blame that will be tried again: that says little about the engine.
+        """
         self._send = None
         self._paused = False
-        lost = [self._sequences[i] for i in sorted(self._at_runner, reverse=True)]
+        lost = [self._sequences[i] for i in sorted(self._at_runner)]
         self._at_runner.clear()
-        again = {s.submission for s in lost if s.submission.repeatable}
-        for sequence in lost:
-            submission = sequence.submission
-            if submission in again:
-                submission.retried = True
-                self._charge(sequence, -sequence.charged)
-                caller = submission.caller
-                self._queue_of(caller).push(caller.name, sequence.id, sequence, first=True)
-            elif submission.open_ids:
+        submissions = list(dict.fromkeys(sequence.submission for sequence in lost))
+        guilty = self._suspects.blame(submissions)
+        for submission in submissions:
+            if not submission.repeatable:
                 self._fail(submission, message)
+            elif submission is guilty and self._suspects.gives_up(submission):
+                self._fail(submission, f"{message} {submission.deaths} times it had only this request.")
+                guilty = None
+            else:
+                self._suspect(submission)
+        return guilty is not None
 
     def fail_all(self, message: str) -> None:
         """End everything with an error."""
@@ -133,19 +149,26 @@ class Desk:
             self._fail(submission, message)
 
     def receive(self, deltas: list[Delta]) -> None:
-        """Deliver one step of the runner. The per-token path of the front begins here."""
+        """Deliver one step of the runner. The per-token path of the front begins here. Raises ``Garbage``."""
         now = self.last_heard = self._clock()
         observer = self._observer
         sequences = self._sequences
         count = 0
         ended = False
+        at_runner = self._at_runner
+        vocabulary = self.vocabulary
         for delta in deltas:
             sequence = sequences.get(delta.id)
             if sequence is None:
+                self._check_known(delta.id)
                 continue  # cancelled while it was on its way
+            if delta.id not in at_runner:
+                raise Garbage(f"tokens for sequence {delta.id}, which it has not got")
             submission = sequence.submission
             if delta.tokens:
                 made = len(delta.tokens)
+                if delta.tokens[0] >= vocabulary or (made > 1 and max(delta.tokens) >= vocabulary):
+                    raise Garbage(f"the token {max(delta.tokens)}, where the vocabulary has {vocabulary}")
                 count += made
                 sequence.tokens += made
                 last = sequence.last_token_at
@@ -153,6 +176,7 @@ class Desk:
                     observer.first_token(now - submission.submitted_at)
                     if submission.first_token_at is None:
                         submission.first_token_at = now
+                        ended |= self._suspects.remove(submission)
                 else:
                     observer.next_token(now - last)
                 sequence.last_token_at = now
@@ -161,27 +185,39 @@ class Desk:
                 self._end(sequence, delta.finish)
             submission.deliver(delta)
         if count:
+            self.fruitful = True
             observer.tokens(count)
         if ended:
             self._dispatch()
 
     def receive_vectors(self, vectors: list[Vector]) -> None:
-        """Deliver one step of an encoder."""
+        """Deliver one step of an encoder. Raises ``Garbage``."""
         self.last_heard = self._clock()
         for vector in vectors:
             sequence = self._sequences.get(vector.id)
             if sequence is None:
+                self._check_known(vector.id)
                 continue  # cancelled while it was on its way
+            if vector.id not in self._at_runner:
+                raise Garbage(f"a vector for text {vector.id}, which it has not got")
+            if not vector.error:
+                _check_numbers(vector)
+                sequence.submission.brought = self.fruitful = True
             self._end(sequence, "error" if vector.error else "stop")
             sequence.submission.deliver(vector)
         if vectors:
             self._dispatch()
 
+    def silent_since(self) -> float | None:
+        """When the runner was heard last, or got work; None while it has none."""
+        if self._send is None or not self._at_runner:
+            return None
+        return max(self.last_heard, self._busy_since)
+
     def silent_for(self) -> float:
         """Seconds since the runner was heard while it had work; 0 when it has none."""
-        if self._send is None or not self._at_runner:
-            return 0.0
-        return self._clock() - max(self.last_heard, self._busy_since)
+        since = self.silent_since()
+        return 0.0 if since is None else self._clock() - since
 
     def counts(self) -> tuple[int, int]:
         """(sequences without a token yet, sequences with one)."""
@@ -190,11 +226,11 @@ class Desk:
 
     def queued(self, *, background: bool = False) -> int:
         """Sequences that wait here: of background callers, or of all others."""
-        return len(self._background if background else self._queue)
+        return len(self._background if background else self._queue) + self._suspects.waiting(background)
 
     def free(self) -> int:
         """Sequences that the runner would take at once; 0 while there is none, or while others wait."""
-        if self._send is None or self._paused or self._queue:
+        if self._send is None or self._paused or self._queue or self._suspects:
             return 0
         return max(0, self._room.live - len(self._at_runner))
 
@@ -235,6 +271,10 @@ class Desk:
     def __len__(self) -> int:
         """Open sequences."""
         return len(self._sequences)
+
+    def _new_id(self) -> int:
+        self._next_id += 1
+        return self._next_id - 1
 
     def _take_in(self, submission: Submission) -> None:
         caller = submission.caller
@@ -278,6 +318,8 @@ class Desk:
 
     def _next(self) -> Sequence | None:
         at_runner = len(self._at_runner)
+        if self._suspects:
+            return self._suspects.pop() if at_runner < self._room.live else None
         if self._queue:
             return self._queue.pop() if at_runner < self._room.live else None
         if self._background and at_runner < self._room.background:
@@ -298,12 +340,32 @@ class Desk:
             if reason in ("stop", "length"):
                 self._usual_tokens += _LEARNING * (sequence.tokens - self._usual_tokens)
         else:
-            self._queue_of(submission.caller).discard(submission.caller.name, sequence.id)
+            self._take_back(sequence)
+        if not submission.open_ids:
+            self._suspects.remove(submission)
         self._tell_if_done()
 
     def _tell_if_done(self) -> None:
         if not self._sequences or (self._paused and not self._at_runner):
             self.turned()
+
+    def _take_back(self, sequence: Sequence) -> None:
+        """Out of where it waits, if it does."""
+        caller = sequence.submission.caller
+        if not self._queue_of(caller).discard(caller.name, sequence.id):
+            self._suspects.discard(sequence)
+
+    def _suspect(self, submission: Submission) -> None:
+        """Have what is open of it wait for the next runner, apart from the others."""
+        again = [sequence for sequence in submission.sequences if sequence.id in submission.open_ids]
+        for sequence in again:
+            self._take_back(sequence)
+            self._charge(sequence, -sequence.charged)
+        self._suspects.add(submission, again)
+
+    def _check_known(self, request_id: int) -> None:
+        if not 0 < request_id < self._next_id:
+            raise Garbage(f"a result for {request_id}, which nobody has asked for")
 
     def _charge(self, sequence: Sequence, tokens: float) -> None:
         sequence.charged += tokens
@@ -316,14 +378,26 @@ class Desk:
     def _fail(self, submission: Submission, message: str, kind: str = RunnerDied.__name__) -> None:
         for sequence in submission.sequences:
             if sequence.id in submission.open_ids:
-                self._queue_of(submission.caller).discard(submission.caller.name, sequence.id)
+                self._take_back(sequence)
                 self._at_runner.discard(sequence.id)
                 sequence.finish = "error"
                 del self._sequences[sequence.id]
                 self._observer.finished("error")
+        self._suspects.remove(submission)
         submission.fail(message, kind)
         self._tell_if_done()
 
 
 def _nobody() -> None:
     """Whom to tell where nobody wants to know."""
+
+
+def _check_numbers(vector: Vector) -> None:
+    """Raise ``Garbage`` unless it is made of finite numbers."""
+    try:
+        # NaN and infinity survive a sum, and no sum of 32-bit floats is too large for one of 64.
+        sound = bool(vector.values) and isfinite(sum(array("f", vector.values)))
+    except ValueError:
+        sound = False
+    if not sound:
+        raise Garbage(f"a vector of {len(vector.values)} bytes that is not made of numbers")

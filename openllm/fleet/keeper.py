@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import signal
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import NoReturn
@@ -18,19 +17,24 @@ from openllm.fleet.adapters import Adapters, Served, as_error
 from openllm.fleet.course import Course
 from openllm.fleet.desk import Desk
 from openllm.fleet.duration import NEVER
+from openllm.fleet.ending import ending, memory_kills
+from openllm.fleet.garbage import Garbage
 from openllm.fleet.nap import Nap
 from openllm.fleet.observer import Observer
 from openllm.fleet.process import RunnerProcess
 from openllm.fleet.pulling import Tell
 from openllm.fleet.restart import RestartPolicy
+from openllm.fleet.signs import signs
 from openllm.fleet.spawn import Spawned, spawn
 from openllm.fleet.state import State
 from openllm.fleet.upkeep import Gate, NoPast, OpenGate, PastStarts, Upkeep
 from openllm.fleet.wants import Wants
+from openllm.fleet.watch import Patience, Watch
 from openllm.runner.wire import AdapterDone, Failed, Load, Progress, Ready, Step, Stop, ToFront, Vectors
 
 _log = logging.getLogger("openllm.fleet")
 _STOP_SECONDS = 5.0
+_LONGEST_GARBAGE = 300  # characters of what is told of it
 _WAKING = (State.PULLING, State.QUEUED, State.STARTING)
 # An encoder forms its batches itself, of texts of like length: it must see some to choose from. What it has is no
 # longer shared fairly, so not too many.
@@ -56,6 +60,7 @@ class Keeper:
         *,
         early: Spawned | None = None,
         policy: RestartPolicy | None = None,
+        patience: Patience | None = None,
         upkeep: Upkeep | None = None,
         tell: Callable[[str], None] = _log.info,
         clock: Callable[[], float] = time.monotonic,
@@ -76,6 +81,7 @@ class Keeper:
         self._supply = supply
         self._observer = observer
         self._policy = policy or RestartPolicy()
+        self._patience = patience or Patience()
         self._tell = tell
         self._clock = clock
         self._past = past or NoPast()
@@ -91,6 +97,10 @@ class Keeper:
         self._was_ready = False
         self._retired = False
         self._why: Failed | None = None
+        self._cause = ""  # why we ended it ourselves
+        self._excused = False
+        self._memory_kills = 0
+        self._heard_loading = 0.0
         self._task: asyncio.Task[None] | None = None
         self.desk.turned = self._look
 
@@ -127,7 +137,7 @@ class Keeper:
     @property
     def wedged(self) -> bool:
         """Has the engine had work and said nothing for too long?"""
-        return self.desk.silent_for() >= self.upkeep.stall_seconds
+        return 0 < self._patience.stall <= self.desk.silent_for()
 
     @property
     def keep_alive(self) -> float:
@@ -224,8 +234,10 @@ class Keeper:
                 await self._sleep()
                 continue
             ready_for = None if self._ready_at is None else self._clock() - self._ready_at
-            failures = self._policy.failures(failures, ready_for)
             error = await self._bury()
+            failures = self._policy.failures(
+                failures, ready_for, answered=self.desk.fruitful, excused=self._excused
+            )
             if not self._was_ready and (self._why is not None or not self._policy.holds(failures)):
                 raise error
             await self._wait(failures, error)
@@ -253,6 +265,8 @@ class Keeper:
         ended = self._ended = asyncio.Event()  # its own: the socket of the one before may close late
         self._ready_at = None
         self._why = None
+        self._cause = ""
+        self._memory_kills = memory_kills()
         self._asleep = self._retired = False
         self.wants.served()
         self._width = config.max_sequences * (1 if config.encoder is None else _TEXTS_TO_CHOOSE_FROM)
@@ -262,10 +276,15 @@ class Keeper:
         self.course.become(state, "starting the engine")
         if self._process is None:
             self._process = RunnerProcess(spawn(config.engine, threads=config.threads))
-        await self._process.attach(self._receive, ended.set)
+        await self._process.attach(self._receive, ended.set, self._distrust)
         if not self._process.loading:
             self._process.send(Load(config))
-        await ended.wait()
+        self._heard_loading = self._clock()
+        watching = asyncio.create_task(self._watch(self._process))
+        try:
+            await ended.wait()
+        finally:
+            watching.cancel()
 
     async def _bury(self) -> OpenLLMError:
         """Reap the runner that ended; say why it did."""
@@ -273,15 +292,39 @@ class Keeper:
             self.course.become(State.WAITING, "the runner ended")
         self._nap.end()
         status = await self._reap()
-        if self._why is not None:
+        if self._cause:
+            error: OpenLLMError = RunnerFailed(f"the runner was ended: {self._cause}")
+        elif self._why is not None:
             error = as_error(self._why)
         else:
-            error = RunnerFailed(
-                f"the runner ended: {_describe(status)}", hint="See the lines above it in the log."
-            )
+            error = ending(status, memory_kills=memory_kills() - self._memory_kills)
         self.adapters.close()
-        self.desk.close(f"The model's runner ended while it answered ({error.message}).")
+        self._excused = self.desk.close(f"The model's runner ended while it answered ({error.message}).")
         return error
+
+    async def _watch(self, process: RunnerProcess) -> None:
+        """End the runner if it hangs."""
+        between = self._patience.between_looks
+        watch = Watch(self._patience)
+        while between is not None:
+            await asyncio.sleep(between)
+            loading = self._ready_at is None
+            since = self._heard_loading if loading else self.desk.silent_since()
+            cause = watch.look(self._clock(), since, loading=loading, signs=lambda: signs(process.pid))
+            if cause is not None:
+                self._end_for(cause)
+                return
+
+    def _distrust(self, garbage: str) -> None:
+        """The runner sent what cannot be right."""
+        self._end_for(f"it sent garbage: {garbage[:_LONGEST_GARBAGE]}")
+
+    def _end_for(self, cause: str) -> None:
+        """End the runner, which is not what it should be."""
+        self._cause = self._cause or cause
+        if self._process is not None:
+            self._process.kill()
+        self._ended.set()
 
     async def _wait(self, failures: int, error: OpenLLMError) -> None:
         self.restarts += 1
@@ -368,8 +411,11 @@ class Keeper:
             case Vectors(vectors):
                 self.desk.receive_vectors(vectors)
             case Ready(seconds):
+                if self._ready_at is not None:
+                    raise Garbage("that it is ready, again")
                 self._become_ready(seconds)
             case Progress(text):
+                self._heard_loading = self._clock()
                 self.course.doing = text
                 self._tell(text)
             case Failed():
@@ -403,13 +449,3 @@ class Keeper:
         self.adapters.open(self._process.send)
         self.desk.open(self._process.send, self._width)
         self._look()
-
-
-def _describe(status: int) -> str:
-    if status >= 0:
-        return f"exit status {status}"
-    try:
-        name = signal.Signals(-status).name
-    except ValueError:
-        name = f"signal {-status}"
-    return f"{name}, perhaps out of memory" if -status == signal.SIGKILL else name

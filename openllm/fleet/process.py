@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 from collections.abc import Callable
 from typing import cast
 
+from openllm.fleet.garbage import Garbage
 from openllm.fleet.spawn import Spawned
 from openllm.runner.wire import Frames, ToFront, ToRunner, decode_to_front, frame, parted
+
+_log = logging.getLogger("openllm.fleet")
 
 
 class RunnerProcess:
@@ -24,12 +28,21 @@ class RunnerProcess:
     def pid(self) -> int:
         return self._child.pid
 
-    async def attach(self, on_message: Callable[[ToFront], None], on_end: Callable[[], None]) -> None:
-        """Deliver each message to ``on_message``; ``on_end`` once, when the socket closes."""
+    async def attach(
+        self,
+        on_message: Callable[[ToFront], None],
+        on_end: Callable[[], None],
+        on_garbage: Callable[[str], None],
+    ) -> None:
+        """Deliver each message to ``on_message``; ``on_end`` once, when the socket closes.
+
+        ``on_garbage`` is called, with what came, when that cannot be understood or ``on_message`` raises; nothing more
+        is delivered then.
+        """
         loop = asyncio.get_running_loop()
         # Known before it is connected: a runner that is ready already says so before the connection is returned, and
         # what waits for it is sent at once.
-        link = self._link = _Link(on_message, on_end)
+        link = self._link = _Link(on_message, on_end, on_garbage)
         await loop.create_unix_connection(lambda: link, sock=self._sock)
 
     def send(self, message: ToRunner) -> None:
@@ -66,9 +79,16 @@ class RunnerProcess:
 class _Link(asyncio.Protocol):
     """The front's end of the socket."""
 
-    def __init__(self, on_message: Callable[[ToFront], None], on_end: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        on_message: Callable[[ToFront], None],
+        on_end: Callable[[], None],
+        on_garbage: Callable[[str], None],
+    ) -> None:
         self._on_message = on_message
         self._on_end = on_end
+        self._on_garbage = on_garbage
+        self._deaf = False
         self._frames = Frames()
         self._transport: asyncio.Transport | None = None
 
@@ -76,8 +96,20 @@ class _Link(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's does not inherit from asyncio's
 
     def data_received(self, data: bytes) -> None:
-        for payload in self._frames.feed(data):
-            self._on_message(decode_to_front(payload))
+        if self._deaf:
+            return
+        try:
+            for payload in self._frames.feed(data):
+                self._on_message(decode_to_front(payload))
+        except (Garbage, ValueError) as error:  # msgspec's are ValueErrors
+            self._stop_listening(str(error))
+        except Exception as error:
+            _log.exception("a message of the runner could not be taken")
+            self._stop_listening(f"{type(error).__name__}: {error}")
+
+    def _stop_listening(self, why: str) -> None:
+        self._deaf = True
+        self._on_garbage(why)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._on_end()

@@ -6,7 +6,8 @@ import msgspec
 
 
 class RestartPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """Delays in seconds. A runner that was ready for ``healthy_after`` counts as a fresh start."""
+    """Delays in seconds. What follows a runner that answered something, or was ready for ``healthy_after``, counts as
+    a fresh start."""
 
     first: float = 0.0
     second: float = 1.0
@@ -20,9 +21,14 @@ class RestartPolicy(msgspec.Struct, frozen=True, kw_only=True):
             return self.first
         return min(self.longest, self.second * 2.0 ** min(failures - 2, 30))
 
-    def failures(self, before: int, ready_for: float | None) -> int:
-        """Ends in a row, this one included; ``ready_for`` None if it never was ready."""
-        healthy = ready_for is not None and ready_for >= self.healthy_after
+    def failures(
+        self, before: int, ready_for: float | None, *, answered: bool = False, excused: bool = False
+    ) -> int:
+        """Ends in a row, this one included; ``ready_for`` None if it never was ready. One is ``excused`` if a single
+        request is to blame for it, which is not given up yet."""
+        if excused:
+            return before
+        healthy = ready_for is not None and (answered or ready_for >= self.healthy_after)
         return 1 if healthy else before + 1
 
     def holds(self, failures: int) -> bool:

@@ -17,16 +17,19 @@ class Submission(ABC):
 
     ``deliver`` is called with each result of theirs, on the event loop, and must not block. Times are seconds of the
     fleet's clock: ``dispatched_at`` when the runner got the first sequence, ``first_token_at`` when the first token
-    came; with it a submission has started: it cannot be run again from the beginning.
+    came; with it a submission has started: it cannot be run again from the beginning. ``deaths`` counts the runners
+    that ended when nothing but this submission can have been the cause; ``brought`` is whether the runner of now has
+    brought anything for it.
     """
 
     __slots__ = (
+        "brought",
         "caller",
+        "deaths",
         "deliver",
         "dispatched_at",
         "first_token_at",
         "open_ids",
-        "retried",
         "sequences",
         "submitted_at",
     )
@@ -37,7 +40,8 @@ class Submission(ABC):
         self.deliver = deliver
         self.submitted_at = submitted_at
         self.caller = caller
-        self.retried = False
+        self.deaths = 0
+        self.brought = False
         self.dispatched_at: float | None = None
         self.first_token_at: float | None = None
 
@@ -90,8 +94,8 @@ class GenerationSubmission(Submission):
 
     @property
     def repeatable(self) -> bool:
-        """Once, and only if nobody has seen a token yet."""
-        return self.first_token_at is None and not self.retried
+        """Only if nobody has seen a token yet."""
+        return self.first_token_at is None
 
     def _failed(self, request_id: int, message: str, kind: str) -> Delta:
         return Delta(request_id, [], "error", 0, message, kind)
@@ -117,7 +121,7 @@ class EncodingSubmission(Submission):
 
     @property
     def repeatable(self) -> bool:
-        """However often: a text has no state."""
+        """Always: a text has no state."""
         return True
 
     def _failed(self, request_id: int, message: str, kind: str) -> Vector:

@@ -16,7 +16,6 @@ class Upkeep(msgspec.Struct, frozen=True, kw_only=True):
     idle_seconds: float = NEVER
     on_demand: bool = False
     pinned: bool = False
-    stall_seconds: float = 60.0
 
 
 class Gate(Protocol):

@@ -16,6 +16,7 @@ import time
 from array import array
 
 from openllm.engines.base import Engine, EngineConfig, Generation, Sampling
+from openllm.engines.breakage import as_error
 from openllm.engines.encoding import Encoder, Encoding
 from openllm.engines.open import open_encoder, open_engine, preload
 from openllm.errors import OpenLLMError, RunnerFailed
@@ -54,8 +55,9 @@ def _serve(line: Line) -> int:
         return error.exit_code
     except Exception as error:
         _log.exception("the engine broke")
-        line.send(Failed(RunnerFailed.__name__, f"the engine broke: {type(error).__name__}: {error}", None))
-        return RunnerFailed.exit_code
+        broke = as_error(error, "the engine broke")
+        line.send(Failed(type(broke).__name__, broke.message, broke.hint))
+        return broke.exit_code
     engine.close()
     return 0
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from array import array
+
+import pytest
+
 from openllm.api.metrics import Metrics
 from openllm.engines.base import Delta, Sampling
 from openllm.engines.encoding import Encoding, Vector
 from openllm.errors import DeadlineExceeded
 from openllm.fleet.caller import Caller
 from openllm.fleet.desk import Desk
+from openllm.fleet.garbage import Garbage
 from openllm.fleet.submission import EncodingSubmission, GenerationSubmission
 from openllm.runner.wire import MOST_TOKENS_A_FRAME, Abort, Add, Encode, ToRunner, parted
 
@@ -108,18 +114,129 @@ def test_a_cancelled_sequence_frees_its_place_at_once() -> None:
     office.desk.cancel(spare)
 
 
-def test_a_retried_submission_goes_ahead_of_those_that_came_later() -> None:
+def test_what_a_dead_runner_had_goes_first_and_one_by_one_until_it_has_a_token() -> None:
     office = Office()
     office.open(1)
     first, second, third = (office.submit() for _ in range(3))
-    office.desk.close("The runner ended.")
     office.added()
-    office.open(1)
-    assert office.added() == [first.generations[0].id, second.generations[0].id]
     office.desk.close("The runner ended.")
-    assert [delta.finish for delta in office.delivered] == ["error", "error"]
     office.open(1)
+    assert office.added() == [first.generations[0].id]
+    assert office.desk.queued() == 2
+    assert office.desk.free() == 0
+    office.desk.receive([Delta(first.generations[0].id, [5])])
+    assert office.added() == [second.generations[0].id]
+    office.finish(second.generations[0].id)
     assert office.added() == [third.generations[0].id]
+
+
+def test_a_request_that_kills_every_runner_is_given_up_and_nobody_else() -> None:
+    office = Office()
+    poison = office.submit()
+    others = [office.submit() for _ in range(5)]
+    deaths = 0
+    while len(office.desk):
+        office.open()
+        while (added := office.added()) and poison.generations[0].id not in added:
+            office.finish(*added)
+        if added:
+            deaths += 1
+            assert office.desk.close("The runner ended.") is (1 < deaths < 4)
+    assert deaths == 4  # once together with the others, then alone
+    failed = [delta for delta in office.delivered if delta.finish == "error"]
+    assert [delta.id for delta in failed] == [poison.generations[0].id]
+    assert "3 times" in failed[0].error
+    assert len(office.delivered) == 1 + len(others)
+
+
+def test_a_request_alone_is_tried_three_times() -> None:
+    office = Office()
+    office.submit()
+    for excused in (True, True, False):
+        office.open()
+        assert len(office.added()) == 1
+        assert office.desk.close("The runner ended.") is excused
+    assert [delta.finish for delta in office.delivered] == ["error"]
+    assert not office.desk.fruitful
+
+
+def test_chance_deaths_give_nobody_up_as_long_as_there_is_an_answer_between() -> None:
+    office = Office()
+    for _ in range(30):
+        office.submit()
+    for _ in range(12):
+        office.open()
+        office.finish(office.added()[0])
+        office.desk.close("The runner ended.")
+        assert office.desk.fruitful
+        office.added()
+    office.open()
+    while added := office.added():
+        office.finish(*added)
+    assert [delta.finish for delta in office.delivered] == ["length"] * 30
+
+
+def test_a_suspect_whose_client_leaves_lets_the_others_go_on() -> None:
+    office = Office()
+    office.open()
+    first, second = office.submit(count=20), office.submit()
+    office.desk.close("The runner ended.")
+    office.sent.clear()
+    office.open()
+    assert office.added() == [g.id for g in first.generations[:ROOM]]
+    office.desk.cancel(first)
+    assert office.added() == [second.generations[0].id]
+    office.desk.expire(second, DeadlineExceeded("Too late."))
+    late = office.submit()
+    assert late.generations[0].id in office.added()
+    assert (len(office.desk), office.desk.queued()) == (1, 0)
+
+
+def test_live_suspects_go_before_background_ones() -> None:
+    office = Office()
+    office.open()
+    background = office.submit("batch", background=True)
+    live = office.submit("live")
+    office.desk.close("The runner ended.")
+    office.sent.clear()
+    assert (office.desk.queued(), office.desk.queued(background=True)) == (1, 1)
+    office.open()
+    assert office.added() == [live.generations[0].id]
+    office.finish(live.generations[0].id)
+    assert office.added() == [background.generations[0].id]
+
+
+def test_results_that_nobody_can_have_asked_for_are_garbage() -> None:
+    office = Office()
+    office.desk.vocabulary = 100
+    office.open(1)
+    running, spare, waiting = (office.submit() for _ in range(3))
+    office.desk.cancel(spare)
+    office.desk.receive([Delta(spare.generations[0].id, [5])])  # it was on its way
+    for delta in (
+        Delta(waiting.generations[0].id + 10, [5]),
+        Delta(0, [5]),
+        Delta(running.generations[0].id, [100]),
+        Delta(running.generations[0].id, [5, 100, 7]),
+    ):
+        with pytest.raises(Garbage):
+            office.desk.receive([delta])
+    office.desk.close("The runner ended.")
+    with pytest.raises(Garbage):
+        office.desk.receive([Delta(running.generations[0].id, [5])])
+    assert office.delivered == []
+
+
+@pytest.mark.parametrize(
+    "values", [b"", b"123", array("f", [1, math.nan]), array("f", [math.inf, -math.inf])]
+)
+def test_a_vector_that_is_not_made_of_numbers_is_garbage(values: bytes | array[float]) -> None:
+    office = Office()
+    office.open()
+    texts = office.encode(count=2)
+    with pytest.raises(Garbage):
+        office.desk.receive_vectors([Vector(texts.ids[0], bytes(values))])
+    assert office.vectors == []
 
 
 def test_a_submission_that_had_begun_ends_with_its_runner_even_where_it_waits() -> None:
@@ -179,17 +296,21 @@ def test_texts_are_shared_fairly_by_their_tokens() -> None:
     assert chosen == few.ids
 
 
-def test_texts_without_a_vector_run_again_however_often() -> None:
+def test_texts_without_a_vector_run_again_as_long_as_others_come_of_it() -> None:
     office = Office()
-    texts = office.encode(count=3)
-    for _ in range(4):
+    texts = office.encode(count=8)
+    for done in range(6):
         office.open()
-        assert office.encodings() == [texts.ids if not office.vectors else texts.ids[1:]]
-        if not office.vectors:
-            office.desk.receive_vectors([Vector(texts.ids[0], b"1234")])
+        assert office.encodings() == [texts.ids[done:]]
+        office.desk.receive_vectors([Vector(texts.ids[done], b"1234")])
+        office.sent.clear()
+        assert not office.desk.close("The runner ended.")
+    for _ in range(3):
+        office.open()
+        assert office.encodings() == [texts.ids[6:]]
         office.desk.close("The runner ended.")
-    assert len(office.vectors) == 1
-    assert (len(office.desk), office.desk.queued()) == (2, 2)
+    assert [bool(each.error) for each in office.vectors] == [False] * 6 + [True] * 2
+    assert (len(office.desk), office.desk.queued()) == (0, 0)
 
 
 def test_texts_end_with_a_deadline_or_their_client() -> None:

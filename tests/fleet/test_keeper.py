@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
-from collections.abc import AsyncIterator
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
 import msgspec
 import psutil
@@ -15,12 +18,15 @@ import pytest
 
 from openllm.api.metrics import Metrics
 from openllm.engines.base import Delta, EngineConfig, Sampling
+from openllm.engines.encoding import Vector
 from openllm.errors import OpenLLMError
 from openllm.fleet.desk import Desk
 from openllm.fleet.keeper import Keeper
 from openllm.fleet.restart import RestartPolicy
+from openllm.fleet.spawn import Spawned, spawn
 from openllm.fleet.state import State
-from openllm.fleet.upkeep import Upkeep
+from openllm.fleet.watch import Patience
+from openllm.runner.wire import Add, Ready, Step, Vectors, frame
 from tests.fleet.mailbox import Mailbox
 
 ECHO = EngineConfig(
@@ -41,12 +47,17 @@ QUICK = RestartPolicy(second=0.05, longest=0.2)
 
 @asynccontextmanager
 async def keeping(
-    config: EngineConfig = ECHO, policy: RestartPolicy = QUICK, **upkeep: Any
+    config: EngineConfig = ECHO,
+    policy: RestartPolicy = QUICK,
+    patience: Patience | None = None,
+    *,
+    early: Spawned | None = None,
+    tell: Callable[[str], None] = print,
 ) -> AsyncIterator[Keeper]:
     async def supply(_: object) -> EngineConfig:
         return config
 
-    keeper = Keeper(supply, Metrics(), policy=policy, upkeep=Upkeep(**upkeep))
+    keeper = Keeper(supply, Metrics(), early=early, policy=policy, patience=patience, tell=tell)
     keeper.start()
     try:
         yield keeper
@@ -121,19 +132,22 @@ async def test_a_killed_runner_ends_what_streamed_and_retries_what_had_no_token(
         assert len(keeper.desk) == 0
 
 
-async def test_what_was_retried_once_is_not_retried_again() -> None:
+async def test_a_request_that_kills_three_runners_is_given_up_and_the_next_is_answered() -> None:
     config = msgspec.structs.replace(ECHO, options={"delay": "1"})  # no token before the runner is killed
     async with keeping(config) as keeper:
-        await until_ready(keeper)
         submission = Held(keeper.desk, [([2], Sampling(max_tokens=3))])
-        for _ in range(2):
+        for _ in range(3):
             await until_ready(keeper)
             os.kill(pid(keeper), signal.SIGKILL)
             async with asyncio.timeout(10):
                 while keeper.ready:
                     await asyncio.sleep(0.005)
         deltas = await read_all(submission)
-    assert [delta.finish for delta in deltas] == ["error"]
+        assert [delta.finish for delta in deltas] == ["error"]
+        assert "3 times" in deltas[0].error
+        assert keeper.refusal() is None
+        after = Held(keeper.desk, [([7], Sampling(max_tokens=1))])
+        assert (await read_all(after))[-1].tokens == [7]
 
 
 async def test_a_runner_that_keeps_dying_is_given_up_for_requests_and_tried_again() -> None:
@@ -153,18 +167,127 @@ async def test_a_runner_that_keeps_dying_is_given_up_for_requests_and_tried_agai
         assert keeper.refusal() is None
 
 
-async def test_a_wedged_runner_is_not_ready() -> None:
-    async with keeping(stall_seconds=0.3) as keeper:
+async def test_a_runner_that_hangs_is_ended_and_another_goes_on() -> None:
+    async with keeping(patience=Patience(stall=0.4)) as keeper:
+        await until_ready(keeper)
+        hung = pid(keeper)
+        streaming = Held(keeper.desk, [([1], Sampling(max_tokens=4000))])
+        await streaming.mailbox.take()
+        os.kill(hung, signal.SIGSTOP)
+        waiting = Held(keeper.desk, [([2], Sampling(max_tokens=3))])
+        last = (await read_all(streaming))[-1]
+        assert last.finish == "error"
+        assert "it hung" in last.error
+        assert [t for delta in await read_all(waiting) for t in delta.tokens] == [2, 2, 2]
+        assert pid(keeper) != hung
+        assert not psutil.pid_exists(hung)
+
+
+async def test_a_runner_without_work_may_be_silent() -> None:
+    async with keeping(patience=Patience(stall=0.2, load=0.2)) as keeper:
+        await until_ready(keeper)
+        quiet = pid(keeper)
+        os.kill(quiet, signal.SIGSTOP)
+        await asyncio.sleep(0.6)
+        assert keeper.ready
+        os.kill(quiet, signal.SIGCONT)
+        after = Held(keeper.desk, [([9], Sampling(max_tokens=1))])
+        assert (await read_all(after))[-1].tokens == [9]
+        assert pid(keeper) == quiet
+
+
+async def test_a_wedged_runner_is_not_ready_and_lives_if_nothing_is_to_be_watched() -> None:
+    async with keeping(patience=Patience(stall=0, load=0)) as keeper:
         await until_ready(keeper)
         os.kill(pid(keeper), signal.SIGSTOP)
-        assert keeper.ready  # it has nothing to do
-        Held(keeper.desk, [([1], Sampling(max_tokens=3))])
+        held = Held(keeper.desk, [([1], Sampling(max_tokens=3))])
         await asyncio.sleep(0.5)
-        assert keeper.wedged
-        assert not keeper.ready
-        os.kill(pid(keeper), signal.SIGCONT)
-        await asyncio.sleep(0.3)
         assert keeper.ready
+        os.kill(pid(keeper), signal.SIGCONT)
+        assert [t for delta in await read_all(held) for t in delta.tokens] == [1, 1, 1]
+
+
+async def test_a_runner_that_hangs_while_loading_is_started_again() -> None:
+    config = msgspec.structs.replace(ECHO, options={"load": "0.3"})
+    async with keeping(config, patience=Patience(load=0.8)) as keeper:
+        async with asyncio.timeout(10):
+            while keeper.doing != "loading the echo engine":
+                await asyncio.sleep(0.01)
+        hung = pid(keeper)
+        os.kill(hung, signal.SIGSTOP)
+        held = Held(keeper.desk, [([1], Sampling(max_tokens=2))])
+        assert [t for delta in await read_all(held) for t in delta.tokens] == [1, 1]
+        assert pid(keeper) != hung
+
+
+BABBLER = """
+import socket, sys, time
+sock = socket.socket(fileno=int(sys.argv[1]))
+sock.recv(1 << 20)  # what to load
+sock.sendall(bytes.fromhex(sys.argv[2]))
+time.sleep(60)
+"""
+"""A process in the place of a runner that sends these bytes as soon as it is told what to load."""
+
+
+def babbling(sent: bytes) -> Spawned:
+    ours, theirs = socket.socketpair()
+    argv = [sys.executable, "-c", BABBLER, str(theirs.fileno()), sent.hex()]
+    child = subprocess.Popen(argv, pass_fds=[theirs.fileno()])
+    theirs.close()
+    ours.setblocking(False)
+    return Spawned(child, ours)
+
+
+GARBAGE = {
+    "a frame without end": b"\xff\xff\xff\xff",
+    "no message": b"\x05\x00\x00\x00hello",
+    "a message to a runner": frame(Add([])),
+    "a negative token": frame(Ready(0.1)) + frame(Step([Delta(1, [-1])])),
+    "tokens for nobody": frame(Ready(0.1)) + frame(Step([Delta(7, [1])])),
+    "a vector for nobody": frame(Ready(0.1)) + frame(Vectors([Vector(7, b"1234")])),
+    "tokens before it is ready": frame(Step([Delta(1, [1])])),
+    "ready twice": frame(Ready(0.1)) * 2,
+}
+
+
+@pytest.mark.parametrize("sent", GARBAGE.values(), ids=GARBAGE.keys())
+async def test_a_runner_that_sends_garbage_is_ended_and_another_answers(sent: bytes) -> None:
+    babbler = babbling(sent)
+    told: list[str] = []
+    async with keeping(early=babbler, tell=told.append) as keeper:
+        held = Held(keeper.desk, [([4], Sampling(max_tokens=2))])
+        assert [t for delta in await read_all(held) for t in delta.tokens] == [4, 4]
+        assert babbler.child.poll() == -signal.SIGKILL
+    assert any("it sent garbage" in line for line in told)
+
+
+async def test_a_runner_whose_memory_ran_out_says_so_and_another_goes_on() -> None:
+    told: list[str] = []
+    limited = spawn("echo")
+    config = msgspec.structs.replace(ECHO, context=1 << 30)
+    async with keeping(config, early=limited, tell=told.append) as keeper:
+        await until_ready(keeper)
+        size = psutil.Process(limited.child.pid).memory_info().vms
+        resource.prlimit(limited.child.pid, resource.RLIMIT_AS, (size + (32 << 20),) * 2)
+        held = Held(keeper.desk, [([3] * 10_000_000, Sampling(max_tokens=1))])
+        assert [t for delta in await read_all(held) for t in delta.tokens] == [3]
+    assert any("the engine broke: it ran out of memory (MemoryError" in line for line in told)
+
+
+async def test_a_runner_that_is_killed_at_each_start_ends_it_with_a_hint() -> None:
+    async with keeping(msgspec.structs.replace(ECHO, options={"load": "30"})) as keeper:
+        for _ in range(3):
+            async with asyncio.timeout(10):
+                while keeper.doing != "loading the echo engine":
+                    await asyncio.sleep(0.01)
+            os.kill(pid(keeper), signal.SIGKILL)
+            async with asyncio.timeout(10):
+                while keeper.doing == "loading the echo engine":
+                    await asyncio.sleep(0.01)
+        error = await keeper.fatal
+    assert "SIGKILL, perhaps out of memory" in error.message
+    assert "--kv-cache" in (error.hint or "")
 
 
 async def test_cancelled_sequences_leave_the_runner() -> None:

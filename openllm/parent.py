@@ -1,4 +1,4 @@
-"""Ends this process when its parent is gone, so that no runner outlives its front."""
+"""What the kernel knows of this process's family: it ends with its parent, takes in orphans, has a name."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import signal
 import sys
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_PR_SET_NAME = 15
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 def die_with_parent(parent: int) -> None:
@@ -15,7 +17,22 @@ def die_with_parent(parent: int) -> None:
 
     Elsewhere the end of file on the socket to the front does the same, after the step that is running.
     """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def take_in_orphans(really: bool) -> None:
+    """Become the parent of descendants that lose theirs, or leave them to the system's first process (Linux)."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, int(really))
+
+
+def name_process(name: str) -> None:
+    """What ``ps`` and ``top`` call this process: up to 15 characters (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)

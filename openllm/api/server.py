@@ -38,6 +38,7 @@ from openllm.fleet.adapters import Served
 from openllm.fleet.keeper import Keeper
 from openllm.fleet.past_starts import PastStarts
 from openllm.fleet.port import BACKLOG
+from openllm.fleet.spawn import Spawner
 from openllm.fleet.steward import Steward
 from openllm.fleet.upkeep import Upkeep
 from openllm.fleet.watch import Patience
@@ -63,17 +64,19 @@ def serve(
     options: FrontOptions,
     *,
     kept: ArchiveOptions,
+    spawner: Spawner,
     operation: Operation,
     find: Find,
 ) -> None:
     """Serve on ``sock`` until a signal says stop; blocks. SIGTERM or SIGINT drains, a second one stops at once.
 
-    ``kept`` says where files and batches are, ``operation`` how the server is operated, ``find`` reads recipes anew.
-    Raises what made the first start of the engine impossible, unless that is started on demand.
+    ``kept`` says where files and batches are, ``spawner`` starts runners and is closed at the end, ``operation`` says
+    how the server is operated, ``find`` reads recipes anew. Raises what made the first start of the engine impossible,
+    unless that is started on demand.
     """
     _allow_connections()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(sock, offers, options, kept, operation, find))
+        runner.run(_serve(sock, offers, options, kept, spawner, operation, find))
 
 
 def _allow_connections() -> None:
@@ -89,11 +92,12 @@ async def _serve(
     offers: Sequence[Offer],
     options: FrontOptions,
     kept: ArchiveOptions,
+    spawner: Spawner,
     operation: Operation,
     find: Find,
 ) -> None:
     tell = operation.tell
-    models = _models(offers, options, tell)
+    models = _models(offers, options, spawner, tell)
     observers = [models.metrics.responded]
     if options.access_log != "off":
         observers.append(AccessLog(options.access_log, tell).responded)
@@ -123,6 +127,7 @@ async def _serve(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*(keeper.stop(at_once=server.force_exit) for keeper in keepers))
+        spawner.close()
         if tracer is not None:
             await asyncio.to_thread(tracer.close)
         attendant.close()
@@ -131,7 +136,9 @@ async def _serve(
             raise keeper.fatal.result()
 
 
-def _models(offers: Sequence[Offer], options: FrontOptions, tell: Callable[[str], None]) -> Models:
+def _models(
+    offers: Sequence[Offer], options: FrontOptions, spawner: Spawner, tell: Callable[[str], None]
+) -> Models:
     """A service for each offer; several share memory and are started on demand."""
     metrics = Metrics()
     steward = None
@@ -139,7 +146,9 @@ def _models(offers: Sequence[Offer], options: FrontOptions, tell: Callable[[str]
         steward = Steward(options.memory, options.patience, clock=time.monotonic, measure=resident_bytes)
     fetcher = _image_fetcher(options.image_hosts)
     return Models(
-        [_service(each, options, metrics, steward, fetcher, tell) for each in offers], metrics, steward
+        [_service(each, options, metrics, steward, fetcher, spawner, tell) for each in offers],
+        metrics,
+        steward,
     )
 
 
@@ -149,6 +158,7 @@ def _service(
     metrics: Metrics,
     steward: Steward | None,
     fetcher: Fetcher | None,
+    spawner: Spawner,
     tell: Callable[[str], None],
 ) -> Service:
     supply, plan = offer.supply, offer.supply.plan
@@ -161,6 +171,7 @@ def _service(
         supply,
         metrics,
         early=offer.early,
+        spawner=spawner,
         upkeep=Upkeep(
             idle_seconds=options.idle_seconds,
             on_demand=options.start_asleep or place is not None,

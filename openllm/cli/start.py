@@ -18,6 +18,7 @@ from openllm.errors import PortInUse, UnsupportedOption, UsageError
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
     from pathlib import Path
 
     from openllm.api.offer import Offer
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from openllm.cli.settings import Settings
     from openllm.cli.several import Planned
     from openllm.errors import MachineError
-    from openllm.fleet.spawn import Spawned
+    from openllm.fleet.spawn import Spawned, Spawner
     from openllm.fleet.supply import Supply
     from openllm.plan import Plan
 
@@ -77,6 +78,10 @@ def start(
         list[str] | None,
         typer.Option(metavar="MODEL", help="Of several models, keep this one loaded; repeatable."),
     ] = None,
+    template: Annotated[
+        bool,
+        typer.Option("--template/--no-template", help="Keep the engine imported, to start runners fast."),
+    ] = False,
     *,
     options: PlanOptions,
     front: FrontChoices,
@@ -84,7 +89,9 @@ def start(
     operate: OperateChoices,
 ) -> None:
     """Serve one or more models behind an OpenAI-compatible API."""
-    chosen = _Chosen(host, port, engine_option or [], allow_image_urls or [], options, front, data, operate)
+    chosen = _Chosen(
+        host, port, engine_option or [], allow_image_urls or [], template, options, front, data, operate
+    )
     names = models or []
     if everything or len(names) > 1:
         _start_several(chosen, _Several(names, everything, memory, tuple(pin or ())), dry_run=dry_run)
@@ -108,6 +115,7 @@ class _Chosen(NamedTuple):
     port: int
     engine_option: list[str]
     image_hosts: list[str]
+    template: bool
     options: PlanOptions
     front: FrontChoices
     data: DataChoices
@@ -129,13 +137,19 @@ def _start_one(chosen: _Chosen, model: str, memory: int | None) -> None:
     engine_options = _pairs(chosen.engine_option)
     guard = front.guard(chosen.host)
     begun = chosen.begin(guard)
-    early = None if front.start_asleep else _spawn_early(options)
+    spawner, likely = _spawner(chosen.template, begun.tell), _likely_engine(options)
+    early = None if front.start_asleep else spawner.spawn(likely, threads=options.threads)
     try:
         from openllm.cli.resolve import resolve
 
         settings = options.settings()
         plan = resolve(model, options.overrides(), settings, memory=memory)
         _check_images(plan, chosen.image_hosts)
+        if early is not None and chosen.template and plan.engine != likely:
+            # Later runners come from this one's template.
+            early.child.kill()
+            spawner.close()
+            early = spawner.spawn(plan.engine, threads=options.threads)
         supply = _supply(plan, settings, engine_options)
         folder = chosen.folder(begun)
         if early is not None:
@@ -143,9 +157,10 @@ def _start_one(chosen: _Chosen, model: str, memory: int | None) -> None:
     except BaseException:
         if early is not None:
             early.child.kill()
+        spawner.close()
         raise
     offer = _offer(supply, tuple(dict.fromkeys((plan.name, model))), front, early=early)
-    _serve(begun, [offer], offer.names, chosen, settings, guard, folder, None)
+    _serve(begun, [offer], offer.names, chosen, settings, guard, folder, spawner, None)
 
 
 class _Several(NamedTuple):
@@ -190,7 +205,8 @@ def _start_several(chosen: _Chosen, several: _Several, *, dry_run: bool) -> None
         for plan, names in planned
     ]
     names = tuple(offer.names[0] for offer in offers)
-    _serve(begun, offers, names, chosen, settings, guard, chosen.folder(begun), memory)
+    spawner = _spawner(chosen.template, begun.tell)
+    _serve(begun, offers, names, chosen, settings, guard, chosen.folder(begun), spawner, memory)
 
 
 def _load_early(early: Spawned, supply: Supply) -> None:
@@ -261,14 +277,27 @@ def _supply(plan: Plan, settings: Settings, engine_options: dict[str, str]) -> S
     )
 
 
-def _spawn_early(options: PlanOptions) -> Spawned:
-    """A runner that imports the engine which the plan will most likely choose, while this process plans and
-    imports the HTTP server. If the plan chooses another, that one is imported when it is told."""
-    from openllm.fleet.spawn import spawn
+def _spawner(template: bool, tell: Callable[[str], None]) -> Spawner:
+    if not template:
+        from openllm.fleet.spawn import PlainSpawner
 
+        return PlainSpawner()
+    from openllm.fleet.template import TemplateSpawner, can_fork
+
+    if not can_fork():
+        raise UnsupportedOption(
+            "This system has no template processes; they need Linux.",
+            hint="Leave --template out.",
+            param="template",
+        )
+    return TemplateSpawner(tell)
+
+
+def _likely_engine(options: PlanOptions) -> str:
+    """The engine which the plan will most likely choose: a runner imports it while this process plans and imports
+    the HTTP server. If the plan chooses another, that one is imported when it is told."""
     on_vllm = options.adapters or options.allow_adapter_loading or shutil.which("nvidia-smi")
-    likely = options.backend or ("vllm" if on_vllm else "openvino")
-    return spawn(likely, threads=options.threads)
+    return options.backend or ("vllm" if on_vllm else "openvino")
 
 
 def _offer(
@@ -292,6 +321,7 @@ def _serve(
     settings: Settings,
     guard: Guard,
     folder: Path | DataFolder | MachineError,
+    spawner: Spawner,
     memory: int | None,
 ) -> None:
     from openllm.fleet.port import address
@@ -312,4 +342,4 @@ def _serve(
     options = chosen.front.options(guard, tuple(chosen.image_hosts), memory)
     kept = chosen.data.options(folder, max(offer.supply.plan.concurrency for offer in offers))
     operation = begun.operation(names, url, chosen.front.drain_timeout)
-    serve(begun.sock, offers, options, kept=kept, operation=operation, find=find)
+    serve(begun.sock, offers, options, kept=kept, spawner=spawner, operation=operation, find=find)

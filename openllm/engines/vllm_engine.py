@@ -51,6 +51,7 @@ from openllm.engines.vllm_adapters import VLLMAdapters
 from openllm.engines.vllm_convert import converted
 from openllm.engines.vllm_guides import VLLMGuides
 from openllm.engines.vllm_logprobs import rows
+from openllm.engines.vllm_memory import pages_on_demand
 from openllm.engines.vllm_seeds import protect_seeds
 from openllm.errors import EngineMissing, RequestError, RunnerFailed, UnsupportedOption
 
@@ -78,7 +79,7 @@ class VLLMEngine:
         report(f"loading {config.name} with vLLM")
         if config.device == "cpu" and config.threads:
             torch.set_num_threads(config.threads)
-        with _no_garbage_collection():
+        with _no_garbage_collection(), pages_on_demand():
             settings = _settings(config, path)
             self._core: Any = EngineCore(settings, Executor.get_class(settings), log_stats=False)
         if config.device == "cpu":
@@ -194,10 +195,17 @@ def _no_garbage_collection() -> Iterator[None]:
     """Building the engine makes hundreds of thousands of lasting objects: collecting among them takes 1 s."""
     gc.freeze()
     gc.disable()
+    collect = gc.collect
+    gc.collect = _collect_nothing  # vLLM asks for it several times
     try:
         yield
     finally:
+        gc.collect = collect
         gc.enable()
+
+
+def _collect_nothing(generation: int = 2) -> int:
+    return 0
 
 
 def _refuse_options(config: EngineConfig) -> None:

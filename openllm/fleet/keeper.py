@@ -25,7 +25,7 @@ from openllm.fleet.process import RunnerProcess
 from openllm.fleet.pulling import Tell
 from openllm.fleet.restart import RestartPolicy
 from openllm.fleet.signs import signs
-from openllm.fleet.spawn import Spawned, spawn
+from openllm.fleet.spawn import PlainSpawner, Spawned, Spawner
 from openllm.fleet.state import State
 from openllm.fleet.upkeep import Gate, NoPast, OpenGate, PastStarts, Upkeep
 from openllm.fleet.wants import Wants
@@ -47,10 +47,11 @@ class Keeper:
     """One model's runner and the requests that wait for it.
 
     ``supply`` brings the weights and says what to load, reporting progress; it may take long, and is called again
-    after it failed. ``early`` is a process that was spawned before the event loop ran. ``fatal`` is set when the first
-    start fails for good, ``setback`` too, and also when one on demand fails; it is another future afterwards. ``tell``
-    receives what a user should know of, one line at a time. ``adapters`` may be named by requests from now on;
-    ``supply`` says where they are. ``past`` knows how long a start takes; ``gate`` shares memory with other models.
+    after it failed. ``early`` is a process that was spawned before the event loop ran, ``spawner`` starts the later
+    ones. ``fatal`` is set when the first start fails for good, ``setback`` too, and also when one on demand fails; it
+    is another future afterwards. ``tell`` receives what a user should know of, one line at a time. ``adapters`` may be
+    named by requests from now on; ``supply`` says where they are. ``past`` knows how long a start takes; ``gate`` shares
+    memory with other models.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Keeper:
         observer: Observer,
         *,
         early: Spawned | None = None,
+        spawner: Spawner | None = None,
         policy: RestartPolicy | None = None,
         patience: Patience | None = None,
         upkeep: Upkeep | None = None,
@@ -80,6 +82,7 @@ class Keeper:
         self.upkeep = upkeep or Upkeep()
         self._supply = supply
         self._observer = observer
+        self._spawner = spawner or PlainSpawner()
         self._policy = policy or RestartPolicy()
         self._patience = patience or Patience()
         self._tell = tell
@@ -275,7 +278,7 @@ class Keeper:
         state = State.STARTING if self.state is not State.FAILED else State.FAILED
         self.course.become(state, "starting the engine")
         if self._process is None:
-            self._process = RunnerProcess(spawn(config.engine, threads=config.threads))
+            self._process = RunnerProcess(self._spawner.spawn(config.engine, threads=config.threads))
         await self._process.attach(self._receive, ended.set, self._distrust)
         if not self._process.loading:
             self._process.send(Load(config))
@@ -310,7 +313,7 @@ class Keeper:
             await asyncio.sleep(between)
             loading = self._ready_at is None
             since = self._heard_loading if loading else self.desk.silent_since()
-            cause = watch.look(self._clock(), since, loading=loading, signs=lambda: signs(process.pid))
+            cause = watch.look(self._clock(), since, loading=loading, signs=lambda: signs(process.at_work))
             if cause is not None:
                 self._end_for(cause)
                 return

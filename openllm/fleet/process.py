@@ -6,11 +6,13 @@ import asyncio
 import logging
 import signal
 from collections.abc import Callable
+from functools import partial
 from typing import cast
 
+from openllm.fleet.forked import ForkedChild
 from openllm.fleet.garbage import Garbage
 from openllm.fleet.spawn import Spawned
-from openllm.runner.wire import Frames, ToFront, ToRunner, decode_to_front, frame, parted
+from openllm.runner.wire import Born, Frames, ToFront, ToRunner, decode_to_front, frame, parted
 
 _log = logging.getLogger("openllm.fleet")
 
@@ -25,8 +27,14 @@ class RunnerProcess:
         self._link: _Link | None = None
 
     @property
-    def pid(self) -> int:
+    def pid(self) -> int | None:
+        """None as long as it is not known, which a template's runner says when it lives."""
         return self._child.pid
+
+    @property
+    def at_work(self) -> int:
+        """The process whose work brings the runner on: the template, until it has forked it."""
+        return self._child.at_work if isinstance(self._child, ForkedChild) else self._child.pid or 0
 
     async def attach(
         self,
@@ -42,7 +50,7 @@ class RunnerProcess:
         loop = asyncio.get_running_loop()
         # Known before it is connected: a runner that is ready already says so before the connection is returned, and
         # what waits for it is sent at once.
-        link = self._link = _Link(on_message, on_end, on_garbage)
+        link = self._link = _Link(partial(self._receive, on_message), on_end, on_garbage)
         await loop.create_unix_connection(lambda: link, sock=self._sock)
 
     def send(self, message: ToRunner) -> None:
@@ -59,11 +67,11 @@ class RunnerProcess:
     async def wait(self, seconds: float) -> int | None:
         """The exit status (negative: the signal), or None if it still runs after ``seconds``."""
         deadline = asyncio.get_running_loop().time() + seconds
-        while self._child.poll() is None:
+        while (status := self._child.poll()) is None:
             if asyncio.get_running_loop().time() >= deadline:
                 return None
             await asyncio.sleep(0.01)
-        return self._child.returncode
+        return status
 
     async def reap(self) -> int:
         """Kill it if need be, wait till it is gone, close the socket; the exit status."""
@@ -74,6 +82,13 @@ class RunnerProcess:
         else:
             self._sock.close()
         return -signal.SIGKILL if status is None else status
+
+    def _receive(self, on_message: Callable[[ToFront], None], message: ToFront) -> None:
+        if isinstance(message, Born):
+            if isinstance(self._child, ForkedChild):
+                self._child.born(message.pid)
+        else:
+            on_message(message)
 
 
 class _Link(asyncio.Protocol):

@@ -7,7 +7,7 @@ import os
 import socket
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from openllm.engines.base import EngineConfig
@@ -16,10 +16,20 @@ _SOCKET_BUFFER_BYTES = 4 << 20
 _STDERR = 2  # an engine's chatter is talk; stdout is for data
 
 
+class Child(Protocol):
+    """A runner's process: ``subprocess.Popen``, or what stands for it."""
+
+    @property
+    def pid(self) -> int | None: ...
+    def poll(self) -> int | None: ...
+    def send_signal(self, how: int, /) -> None: ...
+    def kill(self) -> None: ...
+
+
 class Spawned:
     """A runner that imports its engine, and our end of the socket to it. ``loading``: was it told what to load?"""
 
-    def __init__(self, child: subprocess.Popen[bytes], sock: socket.socket) -> None:
+    def __init__(self, child: Child, sock: socket.socket) -> None:
         self.child = child
         self.sock = sock
         self.loading = False
@@ -34,32 +44,68 @@ class Spawned:
             self.sock.sendall(frame(Load(config)))
 
 
+class Spawner(Protocol):
+    """Starts runners."""
+
+    def spawn(self, engine: str, *, threads: int | None = None) -> Spawned:
+        """Start a runner that expects ``engine``; needs no event loop. Raises ``OSError`` if no process can be had."""
+
+    def close(self) -> None:
+        """End what was kept for later runners; those that run go on."""
+
+
+class PlainSpawner:
+    """A new process for each runner, which imports its engine."""
+
+    def spawn(self, engine: str, *, threads: int | None = None) -> Spawned:
+        """See ``Spawner``."""
+        return spawn(engine, threads=threads)
+
+    def close(self) -> None:
+        """See ``Spawner``."""
+
+
 def spawn(engine: str, *, threads: int | None = None) -> Spawned:
     """Start a runner that expects ``engine``; needs no event loop. Raises ``OSError`` if no process can be had."""
+    ours, theirs = socket_pair()
+    try:
+        child = start_module("openllm.runner", theirs, engine, threads)
+    except OSError:
+        ours.close()
+        raise
+    return Spawned(child, ours)
+
+
+def socket_pair() -> tuple[socket.socket, socket.socket]:
+    """The front's and the runner's end; the front's does not block."""
     ours, theirs = socket.socketpair()
     for end in (ours, theirs):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER_BYTES)
-    argv = [sys.executable, "-m", "openllm.runner", str(theirs.fileno()), str(os.getpid()), engine]
-    try:
-        child = subprocess.Popen(
-            argv,
+    ours.setblocking(False)
+    return ours, theirs
+
+
+def start_module(
+    module: str, theirs: socket.socket, engine: str, threads: int | None
+) -> subprocess.Popen[bytes]:
+    """Start a module of ours for ``engine`` that talks on ``theirs``, which is closed here. Raises ``OSError``."""
+    with theirs:
+        return subprocess.Popen(
+            [sys.executable, "-m", module, str(theirs.fileno()), str(os.getpid()), engine],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=_STDERR,
             env=_environment(threads),
         )
-    except OSError:
-        ours.close()
-        raise
-    finally:
-        theirs.close()
-    ours.setblocking(False)
-    return Spawned(child, ours)
 
 
 def _environment(threads: int | None) -> dict[str, str]:
-    """Thread pools are sized when a library is imported, before the runner could set it."""
-    environment = dict(os.environ)
+    """Thread pools are sized when a library is imported, before the runner could set it.
+
+    NumPy's begins its threads then, and nothing here multiplies matrices with it: they would only make a template
+    unfit to be forked.
+    """
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
     if threads is not None:
         environment["OMP_NUM_THREADS"] = str(threads)
     return environment

@@ -54,7 +54,7 @@ class Place:
         granted = self._granted
         if granted is not None and not granted.done() and keeper.wants.since is None:
             granted.set_result(False)
-        if keeper.ready and keeper.pid != self.weighed:
+        if keeper.ready and keeper.pid is not None and keeper.pid != self.weighed:
             self._steward.weigh(self)
         self._steward.look()
 

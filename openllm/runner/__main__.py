@@ -6,121 +6,21 @@ probably be asked for, whose package is imported while the front is still decidi
 
 from __future__ import annotations
 
-import gc
-import logging
-import math
-import signal
 import socket
 import sys
-import time
-from array import array
 
-from openllm.engines.base import Engine, EngineConfig, Generation, Sampling
-from openllm.engines.breakage import as_error
-from openllm.engines.encoding import Encoder, Encoding
-from openllm.engines.open import open_encoder, open_engine, preload
-from openllm.errors import OpenLLMError, RunnerFailed
+from openllm.engines.open import preload
 from openllm.parent import die_with_parent
-from openllm.runner.adapters import load_adapter
-from openllm.runner.loop import FrontGone, Line, encoding_loop, generating_loop
-from openllm.runner.wire import Failed, Load, Progress, Ready
-
-_log = logging.getLogger("openllm.runner")
-_WARM_UP_ID = 0
-_WARM_UP_STEPS = 1000
+from openllm.runner.life import begin_process, live
 
 
 def main(argv: list[str]) -> int:
-    fd, parent, engine_name = int(argv[0]), int(argv[1]), argv[2]
-    logging.basicConfig(level=logging.WARNING, format="runner: %(levelname)s %(name)s: %(message)s")
-    # The front decides when a runner ends; ctrl-C in a terminal reaches the whole group.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    fd, parent, engine = int(argv[0]), int(argv[1]), argv[2]
+    begin_process()
     die_with_parent(parent)
-    line = Line(socket.socket(fileno=fd))
-    gc.disable()  # imports and loading leave lasting objects only; see _load
-    preload(engine_name)
-    try:
-        return _serve(line)
-    except FrontGone:
-        return 0
-
-
-def _serve(line: Line) -> int:
-    try:
-        engine = _run(line)
-    except FrontGone:
-        raise
-    except OpenLLMError as error:
-        line.send(Failed(type(error).__name__, error.message, error.hint))
-        return error.exit_code
-    except Exception as error:
-        _log.exception("the engine broke")
-        broke = as_error(error, "the engine broke")
-        line.send(Failed(type(broke).__name__, broke.message, broke.hint))
-        return broke.exit_code
-    engine.close()
-    return 0
-
-
-def _run(line: Line) -> Engine | Encoder:
-    """Load what the first message says, prove it and serve with it until stopped."""
-    config = _first_message(line)
-    begun = time.monotonic()
-
-    def report(text: str) -> None:
-        line.send(Progress(text))
-
-    if config.encoder is None:
-        engine = open_engine(config, report)
-        for adapter in config.adapters:
-            line.send(load_adapter(engine, adapter))
-        _decode_one_token(engine)
-        _be_ready(line, begun)
-        generating_loop(line, engine).run()
-        return engine
-    encoder = open_encoder(config, report)
-    _encode_one_text(encoder)
-    _be_ready(line, begun)
-    encoding_loop(line, encoder).run()
-    return encoder
-
-
-def _be_ready(line: Line, begun: float) -> None:
-    gc.freeze()
-    gc.enable()
-    line.send(Ready(time.monotonic() - begun))
-
-
-def _first_message(line: Line) -> EngineConfig:
-    while True:
-        for message in line.receive(wait=True):
-            if isinstance(message, Load):
-                return message.config
-            raise ValueError(f"the first message to a runner is Load, not {type(message).__name__}")
-
-
-def _decode_one_token(engine: Engine) -> None:
-    """Prove that the engine decodes, and pay its first-step costs before a user does."""
-    engine.add(Generation(_WARM_UP_ID, [1, 2, 3], Sampling(max_tokens=1, temperature=0.0)))
-    for _ in range(_WARM_UP_STEPS):
-        for delta in engine.step():
-            if delta.finish == "error":
-                raise RunnerFailed(f"the engine cannot decode: {delta.error}")
-            if delta.finish is not None:
-                return
-    raise RunnerFailed(f"the engine did not decode a token in {_WARM_UP_STEPS} steps")
-
-
-def _encode_one_text(encoder: Encoder) -> None:
-    """Prove that the encoder encodes: its vector is made of numbers."""
-    encoder.add(Encoding(_WARM_UP_ID, [1, 2, 3]))
-    for _ in range(_WARM_UP_STEPS):
-        for vector in encoder.step():
-            values = array("f", vector.values)
-            if vector.error or not values or not all(map(math.isfinite, values)):
-                raise RunnerFailed(f"the engine cannot encode: {vector.error or 'its vector is not finite'}")
-            return
-    raise RunnerFailed(f"the engine did not encode a text in {_WARM_UP_STEPS} steps")
+    sock = socket.socket(fileno=fd)
+    preload(engine)
+    return live(sock)
 
 
 if __name__ == "__main__":

@@ -60,6 +60,12 @@ class Stop(msgspec.Struct, frozen=True, array_like=True, tag="stop"):
     """Front to runner: end the process."""
 
 
+class Born(msgspec.Struct, frozen=True, array_like=True, tag="born"):
+    """Runner to front, first, if a template forked it: its process id."""
+
+    pid: int
+
+
 class Progress(msgspec.Struct, frozen=True, array_like=True, tag="progress"):
     """Runner to front: what it is doing before it is ready."""
 
@@ -106,7 +112,7 @@ class Vectors(msgspec.Struct, frozen=True, array_like=True, tag="vectors"):
 
 
 ToRunner = Load | Add | Encode | Abort | Stop | LoadAdapter | UnloadAdapter
-ToFront = Progress | Ready | Failed | Step | Vectors | AdapterDone
+ToFront = Born | Progress | Ready | Failed | Step | Vectors | AdapterDone
 
 
 def parted(message: ToRunner) -> Iterator[ToRunner]:

@@ -65,8 +65,8 @@ async def keeping(
         await keeper.stop(at_once=False)
 
 
-async def until_ready(keeper: Keeper) -> None:
-    async with asyncio.timeout(10):
+async def until_ready(keeper: Keeper, seconds: float = 10) -> None:
+    async with asyncio.timeout(seconds):
         while not keeper.ready:
             await asyncio.sleep(0.01)
 
@@ -268,8 +268,8 @@ async def test_a_runner_whose_memory_ran_out_says_so_and_another_goes_on() -> No
     config = msgspec.structs.replace(ECHO, context=1 << 30)
     async with keeping(config, early=limited, tell=told.append) as keeper:
         await until_ready(keeper)
-        size = psutil.Process(limited.child.pid).memory_info().vms
-        resource.prlimit(limited.child.pid, resource.RLIMIT_AS, (size + (32 << 20),) * 2)
+        size = psutil.Process(pid(keeper)).memory_info().vms
+        resource.prlimit(pid(keeper), resource.RLIMIT_AS, (size + (32 << 20),) * 2)
         held = Held(keeper.desk, [([3] * 10_000_000, Sampling(max_tokens=1))])
         assert [t for delta in await read_all(held) for t in delta.tokens] == [3]
     assert any("the engine broke: it ran out of memory (MemoryError" in line for line in told)

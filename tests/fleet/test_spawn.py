@@ -33,7 +33,8 @@ async def test_it_is_ready_without_being_told_again() -> None:
 async def test_one_that_ended_before_it_was_told_is_replaced() -> None:
     early = spawn("echo")
     early.child.kill()
-    early.child.wait()
+    while early.child.poll() is None:
+        await asyncio.sleep(0.01)
     early.load(ECHO)
     keeper = await keep(early)
     assert keeper.pid != early.child.pid

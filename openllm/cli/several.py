@@ -124,7 +124,6 @@ def _here(
     """The first variant of a model that is here and can be run, if there is one."""
     from openllm.cli.models import names_of, pulled
     from openllm.cli.resolve import resolve
-    from openllm.recipes.names import normal
 
     here = pulled(model, registry, settings)
     error: OpenLLMError | None = None
@@ -136,9 +135,16 @@ def _here(
         except (UsageError, DoesNotFit, EngineMissing) as refused:
             error = error or refused
             continue
-        titles = {normal(model.family.title)}  # for a search, and no name
-        names = [name for name in names_of(model) if name not in titles or name == normal(plan.name)]
+        names = [name for name in names_of(model) if _means(registry, name, model)]
         yield Planned(plan, tuple(dict.fromkeys((plan.name, *names))))
         return
     if error is not None:
         note(f"{model.name} is left out: {error.message}")
+
+
+def _means(registry: Registry, name: str, model: Found) -> bool:
+    """Is it this model that one gets by that name? Some are for a search only."""
+    try:
+        return registry.find(name).name == model.name
+    except OpenLLMError:
+        return False

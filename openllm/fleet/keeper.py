@@ -50,8 +50,8 @@ class Keeper:
     after it failed. ``early`` is a process that was spawned before the event loop ran, ``spawner`` starts the later
     ones. ``fatal`` is set when the first start fails for good, ``setback`` too, and also when one on demand fails; it
     is another future afterwards. ``tell`` receives what a user should know of, one line at a time. ``adapters`` may be
-    named by requests from now on; ``supply`` says where they are. ``past`` knows how long a start takes; ``gate`` shares
-    memory with other models.
+    named by requests from now on; ``supply`` says where they are. ``past`` knows how long a start takes; ``gate``
+    shares memory with other models.
     """
 
     def __init__(

@@ -72,7 +72,9 @@ def test_asleep_it_is_ready_and_neither_probes_nor_scrapes_wake_it(sleeper: Serv
 def test_a_request_wakes_it_and_it_sleeps_again(sleeper: Served, client: openai.OpenAI) -> None:
     until(sleeper, "asleep")
     wakes = sleeper.metric("openllm_wakes_total")
-    answer = client.completions.create(model=MODEL, prompt="Hi there", max_tokens=2)
+    answer = client.completions.create(
+        model=MODEL, prompt="Hi there", max_tokens=2, extra_body={"keep_alive": "1h"}
+    )
     assert answer.choices[0].text == "Hi there"
     now = status(sleeper)
     assert now["state"] == "ready"
@@ -81,6 +83,7 @@ def test_a_request_wakes_it_and_it_sleeps_again(sleeper: Served, client: openai.
     assert sleeper.metric("openllm_wakes_total") == wakes + 1
     assert sleeper.metric("openllm_wake_seconds_count") == wakes + 1
     runner = sleeper.runner().pid
+    complete(client, keep_alive=0)
     until(sleeper, "asleep")
     assert not psutil.pid_exists(runner)
     assert psutil.Process(sleeper.process.pid).memory_info().rss < _FRONT_MB * 1_000_000

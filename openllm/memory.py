@@ -20,16 +20,16 @@ _SCALES = 8  # bytes of an 8 bit cache for each head and token: a float32 scale 
 # Resident size of each engine without weights and KV cache: interpreter, libraries, compiled kernels. On a
 # GPU it is the driver's context and the allocator's slack on each device.
 _BASE = {
-    ("openvino", "cpu"): 450 * MIB,
+    ("openvino", "cpu"): 180 * MIB,
     ("vllm", "cpu"): 1500 * MIB,
     ("vllm", "cuda"): 1024 * MIB,
-    ("transformers", "cpu"): 600 * MIB,
+    ("transformers", "cpu"): 400 * MIB,
     ("transformers", "cuda"): 1024 * MIB,
     ("echo", "cpu"): 64 * MIB,
 }
-# Tokens that one step may run through the model at once; vLLM's own default on GPUs.
+# Tokens that one step may run through the model at once; that of GPUs is vLLM's own default.
 _STEP_TOKENS = {
-    ("openvino", "cpu"): 512, ("vllm", "cpu"): 4096, ("vllm", "cuda"): 2048,
+    ("openvino", "cpu"): 256, ("vllm", "cpu"): 512, ("vllm", "cuda"): 2048,
     ("transformers", "cpu"): 512, ("transformers", "cuda"): 2048,
 }  # fmt: skip
 # Activations alive at once, in hidden sizes: those that every rank has (residual, norm), and those that ranks share
@@ -150,27 +150,28 @@ def kv_bytes_per_token(shape: ShapeFacts, dtype: str) -> int:
     return _caching_layers(shape) * _layer_bytes(shape, dtype)
 
 
-def kv_bytes(shape: ShapeFacts, tokens: int, dtype: str, *, windows: bool) -> int:
+def kv_bytes(shape: ShapeFacts, tokens: int, dtype: str, *, vllm: bool) -> int:
     """Cache of one sequence of ``tokens``, in whole blocks.
 
-    With ``windows`` the engine drops what windowed layers no longer see; else they keep all.
+    ``vllm`` drops what windowed layers no longer see, and keeps one block for itself; other engines do neither.
     """
     layer, layers = _layer_bytes(shape, dtype), _caching_layers(shape)
-    if not windows or shape.sliding_window is None:
-        return layers * layer * _blocks(tokens)
+    spare = BLOCK_TOKENS if vllm else 0
+    if not vllm or shape.sliding_window is None:
+        return layers * layer * (_blocks(tokens) + spare)
     windowed = layers if shape.windowed_layers is None else min(shape.windowed_layers, layers)
     seen = min(_blocks(tokens), _blocks(shape.sliding_window) + BLOCK_TOKENS)
-    return layer * ((layers - windowed) * _blocks(tokens) + windowed * seen)
+    return layer * ((layers - windowed) * (_blocks(tokens) + spare) + windowed * (seen + spare))
 
 
-def longest_context(shape: ShapeFacts, budget: int, dtype: str, *, windows: bool, limit: int) -> int:
+def longest_context(shape: ShapeFacts, budget: int, dtype: str, *, vllm: bool, limit: int) -> int:
     """Most tokens, up to ``limit``, of one sequence whose cache fits ``budget``; 0 if not one block does."""
-    if kv_bytes(shape, limit, dtype, windows=windows) <= budget:
+    if kv_bytes(shape, limit, dtype, vllm=vllm) <= budget:
         return limit
     low, high = 0, limit // BLOCK_TOKENS  # in blocks: low fits, high + 1 does not
     while low < high:
         middle = (low + high + 1) // 2
-        if kv_bytes(shape, middle * BLOCK_TOKENS, dtype, windows=windows) <= budget:
+        if kv_bytes(shape, middle * BLOCK_TOKENS, dtype, vllm=vllm) <= budget:
             low = middle
         else:
             high = middle - 1
@@ -217,9 +218,10 @@ def overhead_terms(
             "activations", f"{tokens:,} tokens x {shape.hidden:,} hidden x ({_WHOLE_WIDTHS} + {shared}) x {width} B",
             tokens * shape.hidden * (_WHOLE_WIDTHS * devices + _SHARED_WIDTHS) * width // devices,
         ))  # fmt: skip
+        # Beside their probabilities. OpenVINO reckons those of every token of a step.
+        rows, what = (tokens, "tokens") if engine == "openvino" else (concurrency, "sequences")
         terms.append(Term(
-            "logits", f"{concurrency} sequences x {shape.vocabulary:,} words x 4 B x 2",  # beside their probabilities
-            concurrency * shape.vocabulary * 4 * 2,
+            "logits", f"{rows} {what} x {shape.vocabulary:,} words x 4 B x 2", rows * shape.vocabulary * 4 * 2,
         ))  # fmt: skip
     if device == "cuda" and not eager:
         terms.append(Term(

@@ -8,7 +8,7 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -52,6 +52,13 @@ class OperateChoices(NamedTuple):
             help="Put the log file aside when it is longer; 10MiB by default, 0 never.",
         ),
     ] = None
+    warm: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Have the engine read these prompts after each start: a system message, or .jsonl.",
+        ),
+    ] = None
 
     def begin(self, listen: Callable[[], socket.socket], scheme: str) -> Begun:
         """The listening socket, got from ``listen`` unless this process replaces another server, and the rest.
@@ -65,6 +72,7 @@ class OperateChoices(NamedTuple):
                 hint="Use letters, digits and . _ : - only.",
                 param="name",
             )
+        prompts = [] if self.warm is None else _prompts(self.warm)
         bequest, child = _bequest(), None
         sock = listen() if bequest is None else bequest.socket()
         try:
@@ -77,7 +85,7 @@ class OperateChoices(NamedTuple):
         except BaseException:
             sock.close()
             raise
-        return Begun(sock, self.name, log, child, bequest)
+        return Begun(sock, self.name, log, child, bequest, prompts)
 
     def _log(self, sock: socket.socket) -> LogFile | None:
         if self.log_file is None and not self.detach:
@@ -100,6 +108,12 @@ def log_folder() -> Path:
 def servers_folder() -> Path:
     """Where the servers of this user are listed."""
     return state_folder() / "servers"
+
+
+def _prompts(path: Path) -> list[dict[str, Any]]:
+    from openllm.cli.warm import read_prompts
+
+    return read_prompts(path)
 
 
 def _bequest() -> Bequest | None:
@@ -139,6 +153,7 @@ class Begun(NamedTuple):
     log: LogFile | None
     child: Child | None
     bequest: Bequest | None
+    prompts: list[dict[str, Any]]
 
     @property
     def tell(self) -> Callable[[str], None]:
@@ -160,6 +175,7 @@ class Begun(NamedTuple):
             log=self.log,
             child=self.child,
             bequest=self.bequest,
+            prompts=self.prompts,
         )
 
 

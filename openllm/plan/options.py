@@ -55,7 +55,7 @@ def _option(route: Route, machine: Machine) -> Option:
     return msgspec.structs.replace(
         option,
         weight_bytes=sizes.weight_bytes,
-        needed=sizes.terms[-1].bytes,
+        needed=next(term.bytes for term in sizes.terms if term.what == "in all"),
         context=sizes.context,
         concurrency=sizes.concurrency,
     )

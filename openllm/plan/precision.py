@@ -27,6 +27,7 @@ _HALF_ONLY = frozenset({"gptq", "gptq-int8", "awq"})
 _BF16_CAPABILITY = (8, 0)
 _FP8_CAPABILITY = (8, 9)
 _BF16_FEATURES = frozenset({"avx512_bf16", "amx_bf16", "amx_tile", "bf16"})
+_HALF_FEATURES = _BF16_FEATURES | {"avx512_fp16", "asimdhp"}
 
 
 def decide_dtype(route: Route, machine: Machine, overrides: Overrides) -> Decision:
@@ -76,6 +77,13 @@ def decide_kv_dtype(route: Route, machine: Machine, overrides: Overrides) -> Dec
             f"{machine.gpus[0].name} has no fp8.", hint="Leave --kv-cache-dtype out.", param="kv_cache_dtype"
         )
     return Decision("kv_cache_dtype", value, "asked for")
+
+
+def computing_dtype(dtype: str, machine: Machine) -> str:
+    """What OpenVINO's CPU plugin holds floats in where it picks for itself: without arithmetic in 16 bit, float32."""
+    if dtype != "auto":
+        return dtype
+    return "bfloat16" if _HALF_FEATURES & set(machine.cpu_features) else "float32"
 
 
 def stored_kv_dtype(route: Route, dtype: str, kv_cache_dtype: str) -> str:

@@ -22,6 +22,7 @@ from openllm.memory import (
     readable,
     weight_term,
 )
+from openllm.plan.precision import computing_dtype
 from openllm.plan.route import Route
 from openllm.plan.support import bits, is_float
 from openllm.plan.values import Decision, Overrides
@@ -74,6 +75,7 @@ class _Room(msgspec.Struct, frozen=True, kw_only=True):
     needed: int
     kv: int
     terms: tuple[Term, ...]
+    mapped: tuple[Term, ...] = ()
 
 
 def size(
@@ -92,10 +94,10 @@ def size(
     rooms = [_room(route, machine, overrides, dtype, count, adapters) for count in counts]
     if not route.caches:
         return _encoder(route, rooms, overrides, dtype)
-    windows = route.engine == "vllm"
-    least = kv_bytes(shape, overrides.context or min(limit, _LEAST_CONTEXT), kv_dtype, windows=windows)
+    vllm = route.engine == "vllm"
+    least = kv_bytes(shape, overrides.context or min(limit, _LEAST_CONTEXT), kv_dtype, vllm=vllm)
     holding = [room for room in rooms if room.kv >= max(least, overrides.kv_cache_bytes or 0)]
-    whole = kv_bytes(shape, overrides.context or limit, kv_dtype, windows=windows)
+    whole = kv_bytes(shape, overrides.context or limit, kv_dtype, vllm=vllm)
     room = next((room for room in holding if room.kv >= whole), holding[-1] if holding else None)
     if room is None:
         raise _does_not_fit(route, rooms[-1], overrides, kv_dtype)
@@ -122,11 +124,11 @@ def size(
 
 def _cache_terms(route: Route, room: _Room, kv_dtype: str, context: int, cache: int) -> tuple[Term, ...]:
     """The cache and what it is reckoned from; ``cache`` is that of all devices together."""
-    shape, windows = route.manifest.shape, route.engine == "vllm"
+    shape, vllm = route.manifest.shape, route.engine == "vllm"
     token = kv_term(shape, kv_dtype)
-    whole = kv_bytes(shape, context, kv_dtype, windows=windows)
-    text = f"{context:,} tokens, in blocks of 128, x {token.bytes:,} B"
-    if windows and shape.sliding_window is not None:
+    whole = kv_bytes(shape, context, kv_dtype, vllm=vllm)
+    text = f"{context:,} tokens, in blocks of 128{' and one more' if vllm else ''}, x {token.bytes:,} B"
+    if vllm and shape.sliding_window is not None:
         windowed = shape.layers if shape.windowed_layers is None else shape.windowed_layers
         text = f"{text}; {windowed} layers keep {shape.sliding_window:,} tokens and a block"
     share = kv_share(shape, room.devices)
@@ -140,6 +142,7 @@ def _cache_terms(route: Route, room: _Room, kv_dtype: str, context: int, cache: 
         Term("KV cache of a context", text, whole),
         Term(f"KV cache{_on_each(room)}", each, int(cache * share)),
         Term("in all", f"of {readable(room.usable)} usable", room.needed + int(cache * share)),
+        *room.mapped,
     )
 
 
@@ -242,12 +245,15 @@ def _room(
             param="memory_fraction",
         )
     usable = min(free, int(fraction * memory))
-    weights = _weights(route, dtype)
+    weights = _weights(route, dtype if route.engine != "openvino" else computing_dtype(dtype, machine))
     width = overrides.concurrency or _CONCURRENCY[route.device]
     eager = route.device == "cpu" or route.engine != "vllm"
     overhead = overhead_terms(
         shape, route.engine, route.device, 0 if route.encodes else width, devices=devices, eager=eager
     )
+    if _converts_floats(route, dtype):
+        text = "the plugin's copy in the type that it computes with, before it is packed"
+        overhead += (Term("converted floats", text, weights.bytes),)
     if adapters:
         overhead += (Term("adapters", "places for LoRA matrices", adapters),)
     fits = fit(Footprint(weights.bytes // devices, 0, sum(term.bytes for term in overhead)), usable)
@@ -261,7 +267,37 @@ def _room(
             weights, *(split if devices > 1 else ()), *overhead,
             Term("left for the KV cache", f"{usable:,} B - {fits.needed:,} B", left),
         ),
+        mapped=_mapped(route, dtype, weights.bytes),
     )  # fmt: skip
+
+
+def _converts_floats(route: Route, dtype: str) -> bool:
+    """Does OpenVINO hold floats of 16 bits twice in memory of its own, converted and packed? Seen in 2026.4."""
+    exact = route.manifest.format == "gguf" and dtype == "float32"  # they are written as float32
+    return route.engine == "openvino" and not route.encodes and route.quantization == "none" and not exact
+
+
+def _mapped(route: Route, dtype: str, weights: int) -> tuple[Term, ...]:
+    """Pages of the weights' file that stay resident beside the copy that is computed with. The system takes them back
+    when memory is short, so a plan fits without them."""
+    if route.device != "cpu" or route.encodes or _converts_floats(route, dtype):
+        return ()
+    if route.engine == "openvino":
+        return (
+            Term(
+                "mapped file",
+                "the IR, beside the plugin's packed copy; given back when memory is short",
+                weights,
+            ),
+        )
+    if route.engine == "transformers" and route.how != "as stored":
+        stored = (
+            route.manifest.bytes
+            if route.manifest.format == "safetensors"
+            else 4 * route.manifest.shape.parameters
+        )
+        return (Term("mapped file", "the floats that were rounded; given back when memory is short", stored),)
+    return ()
 
 
 def _weights(route: Route, dtype: str) -> Term:
@@ -269,7 +305,7 @@ def _weights(route: Route, dtype: str) -> Term:
     manifest, form = route.manifest, route.quantization
     if form == "none":
         built = route.engine == "openvino" and manifest.format == "safetensors"  # floats as they are read
-        form = dtype if dtype != "auto" and not built else "float32" if built else "float16"
+        form = "float32" if built else dtype if dtype != "auto" else "float16"
     kept = (
         embedding_parameters(manifest.shape)
         if route.engine != "openvino" and not is_float(route.quantization)
@@ -281,21 +317,18 @@ def _weights(route: Route, dtype: str) -> Term:
         and manifest.bytes
         and (form in (manifest.quantization, manifest.dtype) or not bits(form))
     ):
-        widened = kept if wide > 16 else 0
-        return _stored_term(manifest.bytes, widened, wide)
+        return _stored_term(manifest.bytes, kept, wide - (bits(manifest.dtype) or 16.0))
     width = bits(form) or _UNKNOWN_BITS
     rest = manifest.shape.parameters - kept
     return weight_term((Part(rest, width), Part(kept, wide, "of the embedding")))
 
 
-def _stored_term(size: int, widened: int, wide: float) -> Term:
-    """Files of a known size; floats among them, stored in 16 bits, may be held in more."""
-    more = int(widened * (wide - 16) / 8)
+def _stored_term(size: int, kept: int, wider: float) -> Term:
+    """Files of a known size; the floats among quantized weights are held in another dtype, ``wider`` bits wider."""
+    more = int(kept * wider / 8)
     text = f"{size:,} B in the files"
     return Term(
-        "weights",
-        f"{text} + {widened:,} of the embedding x {wide - 16:g} bits / 8" if more else text,
-        size + more,
+        "weights", f"{text} + {kept:,} of the embedding x {wider:g} bits / 8" if more else text, size + more
     )
 
 
@@ -303,10 +336,10 @@ def _context_and_cache(
     route: Route, room: _Room, overrides: Overrides, kv_dtype: str
 ) -> tuple[tuple[int, str], tuple[int, str]]:
     """Context and KV cache bytes, each with its reason; at least one whole context always fits the cache."""
-    shape, limit, windows = route.manifest.shape, route.manifest.context, route.engine == "vllm"
+    shape, limit, vllm = route.manifest.shape, route.manifest.context, route.engine == "vllm"
 
     def need(tokens: int) -> int:
-        return kv_bytes(shape, tokens, kv_dtype, windows=windows)
+        return kv_bytes(shape, tokens, kv_dtype, vllm=vllm)
 
     on_cpu = route.device == "cpu"
     unasked = room.kv
@@ -317,7 +350,7 @@ def _context_and_cache(
         context, why = overrides.context, "asked for"
         budget = max(budget, need(context)) if overrides.kv_cache_bytes is None else budget
     else:
-        context = longest_context(shape, budget, kv_dtype, windows=windows, limit=limit)
+        context = longest_context(shape, budget, kv_dtype, vllm=vllm, limit=limit)
         why = "all that the model was made for" if context == limit else "what its share of memory can hold"
     if context == 0 or need(context) > budget:
         raise UsageError(
@@ -331,7 +364,7 @@ def _context_and_cache(
         return (context, why), (budget, "what weights and activations leave of the GPU's share")
     share = min(context, max(_SHARE_TOKENS, context // 8))
     width = overrides.concurrency or _CONCURRENCY[route.device]
-    wanted = max(need(context), width * need(share))
+    wanted = max(need(context), width * (need(share) - need(0)) + need(0))
     if wanted <= budget:
         return (context, why), (wanted, f"{width} sequences of {share} tokens, or one of {context}")
     return (context, why), (budget, "half of the memory that is free after the weights")
@@ -341,8 +374,9 @@ def _width(route: Route, kv: int, context: int, kv_dtype: str) -> int:
     """Sequences at once: the default, or as many short ones as the cache holds."""
     most = _CONCURRENCY[route.device]
     short = min(context, _SHORT_TOKENS)
-    each = kv_bytes(route.manifest.shape, short, kv_dtype, windows=route.engine == "vllm")
-    return max(1, min(most, kv // each))
+    spare = kv_bytes(route.manifest.shape, 0, kv_dtype, vllm=route.engine == "vllm")
+    each = kv_bytes(route.manifest.shape, short, kv_dtype, vllm=route.engine == "vllm") - spare
+    return max(1, min(most, (kv - spare) // each))
 
 
 def _why_width(route: Route, overrides: Overrides, width: int) -> str:
@@ -378,17 +412,17 @@ def _why_fraction(overrides: Overrides, room: _Room) -> str:
 
 def _does_not_fit(route: Route, room: _Room, overrides: Overrides, kv_dtype: str) -> NoRoom:
     """Say by how much, and the nearest thing that would fit."""
-    manifest, windows = route.manifest, route.engine == "vllm"
+    manifest, vllm = route.manifest, route.engine == "vllm"
     where = "GPU memory" if route.device == "cuda" else "memory"
     tokens = overrides.context or min(manifest.context, _LEAST_CONTEXT)
-    cache = max(kv_bytes(manifest.shape, tokens, kv_dtype, windows=windows), overrides.kv_cache_bytes or 0)
+    cache = max(kv_bytes(manifest.shape, tokens, kv_dtype, vllm=vllm), overrides.kv_cache_bytes or 0)
     cache = cache if route.caches else 0
     cache = int(cache * kv_share(manifest.shape, room.devices))
     needed = fit(Footprint(room.needed, cache, 0), room.usable)
     each = f" on each of {room.devices} GPUs" if room.devices > 1 else ""
     hint = "Free memory, raise --memory-fraction, or choose a smaller model or variant."
     if room.kv > 0 and route.caches:
-        longest = longest_context(manifest.shape, room.kv, kv_dtype, windows=windows, limit=manifest.context)
+        longest = longest_context(manifest.shape, room.kv, kv_dtype, vllm=vllm, limit=manifest.context)
         if overrides.kv_cache_bytes and overrides.kv_cache_bytes > room.kv:
             hint = f"Use --kv-cache {room.kv >> 20}MiB or less."
         elif longest >= 16:

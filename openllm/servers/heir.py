@@ -24,12 +24,14 @@ class Heir:
         Raises ``OSError``."""
         reading, writing = os.pipe()
         given = Bequest(sock.fileno(), writing, os.getpid())
+        # The watchdog is whosever process is the service: this one's number is not the new one's.
+        environ = {name: value for name, value in os.environ.items() if name != "WATCHDOG_PID"}
         try:
             self._child = subprocess.Popen(
                 _command_line(),
                 pass_fds=(sock.fileno(), writing),
                 stdin=subprocess.DEVNULL,
-                env={**os.environ, variable: given.text()},
+                env={**environ, variable: given.text()},
             )
         except OSError:
             os.close(reading)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 
@@ -27,8 +28,8 @@ class Introduction(msgspec.Struct, frozen=True, kw_only=True):
 class Operation:
     """One server's. ``bequest`` is what it was given by the server that it replaces, ``child`` its end to the process
     that put it into the background. ``reloads`` are called in a thread on SIGHUP; each says what changed, or raises
-    an ``OpenLLMError`` and leaves all as it was. In ``heirs_variable`` of its
-    environment a server that replaces it finds what it is given."""
+    an ``OpenLLMError`` and leaves all as it was. In ``heirs_variable`` of its environment a server that replaces it
+    finds what it is given. ``prompts`` are bodies of chat requests that each new engine reads."""
 
     def __init__(
         self,
@@ -41,11 +42,13 @@ class Operation:
         log: LogFile | None = None,
         child: Child | None = None,
         bequest: Bequest | None = None,
+        prompts: Sequence[dict[str, Any]] = (),
     ) -> None:
         self.manager = manager
         self.log = log
         self.tell = tell
         self.bequest = bequest
+        self.prompts = prompts
         self.reloads: list[Callable[[], str]] = []
         self.entry: Entry | None = None
         self.heirs_variable = heirs_variable

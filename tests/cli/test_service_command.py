@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from openllm.servers.service_manager import ServiceManager
 from openllm.servers.unit import quoted
+from openllm.weights.store import default_root
 from tests.cli.conftest import Run
 from tests.serving import serving
 
@@ -162,6 +168,37 @@ def test_a_server_tells_systemd_how_it_is(manager: socket.socket) -> None:
         while said == b"WATCHDOG=1":
             said = manager.recv(1000)
         assert said == b"STOPPING=1"
+
+
+def test_after_a_restart_the_new_process_is_the_service(
+    manager: socket.socket, environ: dict[str, str]
+) -> None:
+    environ |= {"NOTIFY_SOCKET": manager.getsockname(), "WATCHDOG_USEC": "200000"}
+    environ["OPENLLM_CACHE"] = str(default_root())
+    line = f"WATCHDOG_PID=$$ exec {sys.executable} -m openllm start smollm2 --backend echo --port 0"
+    with subprocess.Popen(["sh", "-c", line], env=environ, stderr=subprocess.DEVNULL) as old:
+        said = manager.recv(1000)
+        assert said.startswith(b"READY=1")
+        assert manager.recv(1000) == b"WATCHDOG=1"
+        old.send_signal(signal.SIGUSR2)
+        while not said.startswith(b"MAINPID="):
+            said = manager.recv(1000)
+        new = psutil.Process(int(said.removeprefix(b"MAINPID=")))
+        try:
+            assert new.pid != old.pid
+            old.wait(30)
+            while manager.recv(1000) != b"WATCHDOG=1":  # what the old one said before it ended comes first
+                pass
+            time.sleep(0.5)
+            manager.setblocking(False)
+            heard = []
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    heard.append(manager.recv(1000))
+            assert b"WATCHDOG=1" in heard
+        finally:
+            new.terminate()
+            psutil.wait_procs([new], timeout=30)
 
 
 def test_the_watchdog_of_another_process_is_none_of_ours() -> None:

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from openllm.errors import OpenLLMError
@@ -42,16 +42,14 @@ class Attendant:
         self._heir: Heir | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def until_its_turn(self, warmers: Iterable[Warmer]) -> None:
+    async def until_its_turn(self, warmer: Warmer) -> None:
         """A server that replaces another accepts nothing before it can answer as well: the other one does so till then.
         Returns at once for any other, and when the engine cannot be started. A model that is asleep can answer."""
         if self._operation.bequest is None:
             return
         while not all(each.available or each.fatal.done() for each in self._keepers):  # noqa: ASYNC110 - no event tells
             await asyncio.sleep(_READY_LOOK_SECONDS)
-        if all(each.ready for each in self._keepers):
-            for warmer in warmers:
-                await warmer.first()
+        await warmer.first()
 
     def listens(self, server: uvicorn.Server) -> None:
         """Begin to attend a server that accepts requests."""

@@ -113,11 +113,12 @@ async def _serve(
     keepers = [service.keeper for service in models]
     attendant = Attendant(operation, sock, keepers)
     server = _Server(models, archive, options, observers, attendant, tell)
-    warmers = _warmers(operation, models, archive, tell)
+    assert archive.routes is not None
+    warmer = Warmer(operation.prompts, models, archive.routes, tell)
     for keeper in keepers:
         keeper.start()
-    tasks = [asyncio.create_task(warmer.run()) for warmer in warmers]
-    await attendant.until_its_turn(warmers)
+    tasks = [asyncio.create_task(warmer.run())]
+    await attendant.until_its_turn(warmer)
     tasks += [asyncio.create_task(models.pulse()), asyncio.create_task(archive.open(models, tell))]
     if models.steward is not None:
         tasks.append(asyncio.create_task(models.steward.watch()))
@@ -137,15 +138,6 @@ async def _serve(
     for keeper in keepers:
         if keeper.fatal.done():
             raise keeper.fatal.result()
-
-
-def _warmers(
-    operation: Operation, models: Models, archive: Archive, tell: Callable[[str], None]
-) -> list[Warmer]:
-    """One for each model that generates; of one that does not, it raises why."""
-    assert archive.routes is not None
-    able = [service for service in models if len(models) == 1 or service.task not in ENCODER_TASKS]
-    return [Warmer(operation.prompts, service, archive.routes, tell) for service in able]
 
 
 def _models(

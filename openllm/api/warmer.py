@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -31,48 +31,52 @@ _NOBODY = ""
 
 
 class Warmer:
-    """``prompts`` are bodies of chat requests; ``routes`` answers them. Raises ``UsageError`` for one that is wrong in
-    itself, and for a model that does not generate."""
+    """``prompts`` are bodies of chat requests; ``routes`` answers them, for each of ``services`` that generates. Raises
+    ``UsageError`` for a prompt that is wrong in itself, and where no model generates."""
 
     def __init__(
         self,
         prompts: Sequence[dict[str, Any]],
-        service: Service,
+        services: Iterable[Service],
         routes: ASGIApp,
         tell: Callable[[str], None],
     ) -> None:
-        if prompts and service.task in ENCODER_TASKS:
+        self._services = [each for each in services if each.task not in ENCODER_TASKS]
+        if prompts and not self._services:
             raise UnsupportedOption(
-                f"{service.names[0]} encodes texts: there is no prefix to keep.",
+                "What is served encodes texts: there is no prefix to keep.",
                 hint="Leave --warm out.",
                 param="warm",
             )
-        self._keeper = service.keeper
-        self._bodies = [_body(number, prompt, service.names[0]) for number, prompt in enumerate(prompts, 1)]
+        self._prompts = [_checked(number, prompt) for number, prompt in enumerate(prompts, 1)]
         self._send = Dispatcher(routes).send
         self._tell = tell
-        self._first = asyncio.Event()
-        if not prompts:
-            self._first.set()
+        self._warmed: dict[Service, int | None] = {}  # the runner that has read them
 
     async def first(self) -> None:
-        """Wait until an engine was warmed; not at all without prompts."""
-        await self._first.wait()
+        """Wait until each engine that is ready was warmed; not at all without prompts."""
+        while any(map(self._is_cold, self._services)):  # noqa: ASYNC110 - no event tells
+            await asyncio.sleep(_LOOK_SECONDS)
 
     async def run(self) -> None:
         """Do it whenever there is an engine that was not warmed, for ever."""
-        warmed = None
-        while self._bodies:
-            if self._keeper.ready and self._keeper.pid != warmed:
-                warmed = self._keeper.pid
-                await self._warm()
-                self._first.set()
+        while self._prompts:
+            for service in self._services:
+                if self._is_cold(service):
+                    runner = service.keeper.pid
+                    await self._warm(service.names[0])
+                    self._warmed[service] = runner
             await asyncio.sleep(_LOOK_SECONDS)
 
-    async def _warm(self) -> None:
+    def _is_cold(self, service: Service) -> bool:
+        keeper = service.keeper
+        return bool(self._prompts) and keeper.ready and keeper.pid != self._warmed.get(service)
+
+    async def _warm(self, model: str) -> None:
         begun = time.monotonic()
         tokens = done = 0
-        for number, body in enumerate(self._bodies, 1):
+        for number, prompt in enumerate(self._prompts, 1):
+            body = msgspec.json.encode({**prompt, "model": model})
             reply = await self._send(_NOBODY, _PATH, body)
             if reply.status < 400:
                 tokens += _prompt_tokens(reply)
@@ -82,8 +86,8 @@ class Warmer:
         self._tell(f"warm: {done} prompts, {tokens} tokens in {time.monotonic() - begun:.1f} s")
 
 
-def _body(number: int, prompt: dict[str, Any], model: str) -> bytes:
-    body = {**prompt, "model": model, "max_tokens": 1, "stream": False}
+def _checked(number: int, prompt: dict[str, Any]) -> dict[str, Any]:
+    body = {**prompt, "model": "", "max_tokens": 1, "stream": False}
     try:
         ChatRequest.model_validate(body)
     except ValidationError as error:
@@ -94,7 +98,7 @@ def _body(number: int, prompt: dict[str, Any], model: str) -> bytes:
             hint='Write a list of messages a line, or {"messages": [...], "tools": [...]}.',
             param="warm",
         ) from error
-    return msgspec.json.encode(body)
+    return body
 
 
 def _prompt_tokens(reply: Reply) -> int:

@@ -141,7 +141,7 @@ def test_a_stream_is_told_what_it_waits_for(sleeper: Served) -> None:
         assert told[-1]["state"] == "starting"
         assert told[-1]["doing"] == "loading the echo engine"
         assert 0 < told[-1]["fraction"] < 1
-        assert 0 < told[-1]["eta_seconds"] < 3
+        assert 0 <= told[-1]["eta_seconds"] < 60  # the median of earlier starts here, of a load of 2 s
         assert chunks[-1]["choices"][0]["finish_reason"] == "length"
 
 

@@ -37,6 +37,7 @@ OpenLLMError
     ├── RunnerFailed           it could not be started
     │   └── OutOfMemory        memory ran out, while it loaded or later
     ├── RunnerDied             it ended while it held the request
+    │   └── AnswerLost         the answer had begun
     └── Overloaded             the queue is full                                      429
 
 Raised inside, rendered at two edges only: the CLI as one line and a hint, the API as OpenAI's error JSON.
@@ -249,6 +250,10 @@ class OutOfMemory(RunnerFailed):
 
 class RunnerDied(RunnerError):
     code = "runner_died"
+
+
+class AnswerLost(RunnerDied):
+    """A whole answer is asked for again, a stream cannot be."""
 
 
 class Overloaded(RunnerError):

@@ -17,11 +17,12 @@ BLOCK_TOKENS = 128
 
 _SCALES = 8  # bytes of an 8 bit cache for each head and token: a float32 scale and zero point
 
-# Resident size of each engine without weights and KV cache: interpreter, libraries, compiled kernels. On a
-# GPU it is the driver's context and the allocator's slack on each device.
+# Resident size of each engine without weights and KV cache: interpreter, libraries, compiled kernels. Those of CPUs
+# are measured (``python -m benchmarks.memory``); vLLM's is that of float32; bfloat16 took less (550). On a GPU it
+# is the driver's context and the allocator's slack on each device, an estimate.
 _BASE = {
     ("openvino", "cpu"): 180 * MIB,
-    ("vllm", "cpu"): 1500 * MIB,
+    ("vllm", "cpu"): 800 * MIB,
     ("vllm", "cuda"): 1024 * MIB,
     ("transformers", "cpu"): 400 * MIB,
     ("transformers", "cuda"): 1024 * MIB,

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from starlette.responses import JSONResponse
 
+from openllm.api.again import read_answer
 from openllm.api.answer import Answer, Reader
 from openllm.api.chunks import ChunkWriter, Envelope, LogprobChunkWriter
 from openllm.api.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, while_connected
@@ -91,12 +92,13 @@ def _stream(
         with service.keeping_alive(stream, progress=progress):
             await service.until_prompter()
             reader = StreamReader(stream, writer)
-            answer = submit(reader)
-            try:
+
+            def submit_and_tell() -> Answer:
+                answer = submit(reader)
                 service.tell_held(stream)
-                await reader.complete()
-            finally:
-                answer.abandon()
+                return answer
+
+            answer = await read_answer(service, submit_and_tell, reader)
             stream.write((writer.usage(answer.usage) if usage else b"") + DONE)
 
     return EventStream(produce)
@@ -115,11 +117,7 @@ async def _whole(
     try:
         async with while_connected(request.receive):
             await service.until_prompter()
-            answer = submit(reader)
-            try:
-                await reader.complete()
-            finally:
-                answer.abandon()
+            answer = await read_answer(service, lambda: submit(reader), reader)
     except ClientGoneError:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     given = range(count) if best is None else best.choose(answer, count)

@@ -12,6 +12,7 @@ from typing import Any
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
+from openllm.api.again import read_answer
 from openllm.api.answer import Answer, ChoiceEvent, Usage
 from openllm.api.error_body import from_validation
 from openllm.api.parameters import ChatRequest
@@ -81,18 +82,20 @@ class Translation:
     ) -> Usage:
         """Submit, and wait for the end; ``fit`` asks for less where the context leaves less than was asked for.
 
-        ``submitted`` gets the usage before the first event; it grows with the answer. Raises what speaks against
-        the request or ended the answer, in the caller's names. Cancelling it stops the generation.
+        ``submitted`` gets the usage before the first event, and again if an answer was lost before it; it grows with
+        the answer. Raises what speaks against the request or ended the answer, in the caller's names. Cancelling it
+        stops the generation.
         """
         try:
             await service.images.load(self.chat)
             await service.until_prompter()
-            answer = self._submit(service, reader, fit=fit)
-            try:
+
+            def submit() -> Answer:
+                answer = self._submit(service, reader, fit=fit)
                 submitted(answer.usage)
-                await reader.complete()
-            finally:
-                answer.abandon()
+                return answer
+
+            answer = await read_answer(service, submit, reader)
         except RequestError as error:
             self.names.rename(error)
             raise
@@ -122,6 +125,9 @@ class PieceReader(EndWaiter):
 
     def __init__(self) -> None:
         super().__init__()
+        self.forget()
+
+    def forget(self) -> None:
         self.answer = Pieces()
 
     def read(self, events: list[ChoiceEvent]) -> None:

@@ -92,6 +92,13 @@ class Exchange:
             self.timers.append(loop.call_later(left, self._expire, desk, submission))
         return submission
 
+    def lost(self) -> None:
+        """What was submitted is lost, and will be submitted again: nothing of it counts."""
+        self.submissions.clear()
+        if self.account is not None:
+            self.account.settle(self.reserved, 0)
+            self.reserved = 0.0
+
     def used(self) -> tuple[int, int]:
         """(tokens of prompts, tokens of answers) so far."""
         prompts = sum(submission.prompt_tokens for submission in self.submissions)

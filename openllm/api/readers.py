@@ -25,12 +25,24 @@ class Reading(Reader, Protocol):
     async def complete(self) -> None:
         """Wait for the end. Raises the error that it ended with."""
 
+    def begin_again(self) -> bool:
+        """Forget an answer that was lost, to read another in its place. False if somebody has been told of it."""
+
 
 class EndWaiter:
     """The end of an answer, as something to wait for."""
 
     def __init__(self) -> None:
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def begin_again(self) -> bool:
+        """See ``Reading``; for those whose answer nobody sees before its end."""
+        self._done = asyncio.get_running_loop().create_future()
+        self.forget()
+        return True
+
+    def forget(self) -> None:
+        """Drop what was read."""
 
     def end(self, error: OpenLLMError | None) -> None:
         if self._done.done():
@@ -52,8 +64,13 @@ class StreamReader(EndWaiter):
         super().__init__()
         self._write = stream.write
         self._chunks = writer.write
+        self._told = False
+
+    def begin_again(self) -> bool:
+        return not self._told and super().begin_again()
 
     def read(self, events: list[ChoiceEvent]) -> None:
+        self._told = True
         self._write(self._chunks(events))
 
 
@@ -62,6 +79,11 @@ class WholeReader(EndWaiter):
 
     def __init__(self, count: int) -> None:
         super().__init__()
+        self._count = count
+        self.forget()
+
+    def forget(self) -> None:
+        count = self._count
         self._texts: list[list[str]] = [[] for _ in range(count)]
         self._reasoning: list[list[str]] = [[] for _ in range(count)]
         self.calls = [WholeCalls() for _ in range(count)]

@@ -8,7 +8,7 @@ from math import isfinite
 
 from openllm.engines.base import Delta, FinishReason, Generation, Sampling
 from openllm.engines.encoding import Encoding, Vector
-from openllm.errors import OpenLLMError, RunnerDied
+from openllm.errors import AnswerLost, OpenLLMError, RunnerDied
 from openllm.fleet.caller import ANYONE, Caller
 from openllm.fleet.fair_queue import FairQueue
 from openllm.fleet.garbage import Garbage
@@ -135,7 +135,7 @@ class Desk:
         guilty = self._suspects.blame(submissions)
         for submission in submissions:
             if not submission.repeatable:
-                self._fail(submission, message)
+                self._fail(submission, message, AnswerLost.__name__)
             elif submission is guilty and self._suspects.gives_up(submission):
                 self._fail(submission, f"{message} {submission.deaths} times it had only this request.")
                 guilty = None

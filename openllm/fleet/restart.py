@@ -24,12 +24,13 @@ class RestartPolicy(msgspec.Struct, frozen=True, kw_only=True):
     def failures(
         self, before: int, ready_for: float | None, *, answered: bool = False, excused: bool = False
     ) -> int:
-        """Ends in a row, this one included; ``ready_for`` None if it never was ready. One is ``excused`` if a single
-        request is to blame for it, which is not given up yet."""
+        """Ends in a row, this one included unless it answered something; ``ready_for`` None if it never was ready. One
+        is ``excused`` if a single request is to blame for it, which is not given up yet."""
         if excused:
             return before
-        healthy = ready_for is not None and (answered or ready_for >= self.healthy_after)
-        return 1 if healthy else before + 1
+        if ready_for is not None and answered:
+            return 0
+        return 1 if ready_for is not None and ready_for >= self.healthy_after else before + 1
 
     def holds(self, failures: int) -> bool:
         """May requests still wait for the next start, or are they refused?"""

@@ -290,7 +290,7 @@ def _mapped(route: Route, dtype: str, weights: int) -> tuple[Term, ...]:
                 weights,
             ),
         )
-    if route.engine == "transformers" and route.how != "as stored":
+    if route.engine == "transformers" and route.how != "as stored" and route.quantization != "none":
         stored = (
             route.manifest.bytes
             if route.manifest.format == "safetensors"

@@ -330,3 +330,11 @@ def test_a_long_life_wipes_out_earlier_failures() -> None:
     assert policy.failures(5, 61.0) == 1
     assert policy.failures(5, 59.0) == 6
     assert policy.failures(5, None) == 6
+
+
+def test_a_runner_that_answered_or_is_excused_counts_for_nothing() -> None:
+    policy = RestartPolicy()
+    assert policy.failures(2, 1.0, answered=True) == 0
+    assert policy.failures(2, None, answered=True) == 3  # it was the one before that answered
+    assert policy.failures(2, 1.0, excused=True) == 2
+    assert policy.delay(0) == policy.delay(1) == 0.0

@@ -38,6 +38,7 @@ from tests.plan.examples import (
 )
 from tests.plan.golden_plans import MODELS, golden, path
 
+LLAMA_TORCH = (msgspec.structs.replace(SMOLLM2[0], engines=("transformers",)),)
 DTYPES = st.sampled_from(["float32", "bfloat16", "u8", "fp8"])
 TOKENS = st.integers(1, 200_000)
 
@@ -225,3 +226,14 @@ def test_openvino_computes_with_a_copy_of_its_own() -> None:
     exact = terms(("avx2",), quantize="none", dtype="float32")
     assert exact["mapped file"] == exact["weights"] == 134_515_008 * 4
     assert "converted floats" not in exact
+
+
+def test_floats_that_were_rounded_stay_mapped() -> None:
+    shown = {}
+    for quantize in ("none", "int8"):
+        made = make_plan(
+            LLAMA_TORCH, cpu_host(), Overrides(backend="transformers", quantize=quantize), installed=ALL
+        )
+        shown[quantize] = {term.what: term.bytes for term in made.arithmetic}
+    assert "mapped file" not in shown["none"]
+    assert shown["int8"]["mapped file"] == 4 * 134_515_008

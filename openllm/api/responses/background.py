@@ -70,6 +70,9 @@ class _Job(EndWaiter):
         self._response = response
         self.log(self.writer.queue())
 
+    def begin_again(self) -> bool:
+        return self.stored.status == "queued" and super().begin_again()
+
     def read(self, events: list[ChoiceEvent]) -> None:
         if self.stored.status == "queued":
             self.stored.become(self._response.unfinished("in_progress"))

@@ -137,10 +137,12 @@ def test_requests_that_come_together_load_each_model_once(served: Served) -> Non
     assert [after[name] - before[name] for name in "abc"] == [1, 1, 1]
 
 
-def test_no_answer_is_harmed_by_those_who_wait_and_they_wait_no_longer_than_they_must(served: Served) -> None:
+def test_no_answer_is_harmed_by_those_who_wait_and_they_are_answered_though_the_others_never_pause(
+    served: Served,
+) -> None:
     url = served.url
 
-    async def run() -> tuple[list[str | None], float]:
+    async def run() -> list[str | None]:
         async with httpx.AsyncClient(timeout=60) as http:
 
             async def stream(name: str, tokens: int) -> str | None:
@@ -153,25 +155,22 @@ def test_no_answer_is_harmed_by_those_who_wait_and_they_wait_no_longer_than_they
                             last = json.loads(line[6:])["choices"][0]["finish_reason"]
                 return last
 
-            async def flood(name: str, until: float) -> list[str | None]:
+            async def flood(name: str, enough: asyncio.Event) -> list[str | None]:
                 ended = []
-                while time.monotonic() < until:
+                while not enough.is_set():
                     ended.append(await stream(name, 40))
                 return ended
 
-            until = time.monotonic() + 8
-            floods = [asyncio.create_task(flood(name, until)) for name in "aabb"]
+            enough = asyncio.Event()  # only when the one that waits has had its answer
+            floods = [asyncio.create_task(flood(name, enough)) for name in "aabb"]
             await asyncio.sleep(2)
-            begun = time.monotonic()
             ended = [await stream("c", 2)]
-            waited = time.monotonic() - begun
+            enough.set()
             for task in floods:
                 ended += await task
-            return ended, waited
+            return ended
 
-    ended, waited = asyncio.run(run())
-    assert set(ended) == {"length"}
-    assert 1.9 < waited < 8  # patience, the last answers of another model, its end and the load
+    assert set(asyncio.run(run())) == {"length"}
 
 
 def test_a_client_that_leaves_while_it_waits_for_room_wakes_nothing(
@@ -272,7 +271,7 @@ def test_all_serves_what_is_here(smollm2_gguf: Path) -> None:
 
 @pytest.mark.timeout(180)
 def test_real_engines_make_room_for_each_other(files: list[str]) -> None:
-    small = ("--context", "2048", "--concurrency", "4", "--memory", "1GiB")
+    small = ("--context", "2048", "--concurrency", "4", "--memory", "700MiB")  # each is planned with 463 MiB
     with serving(*files[:2], *small) as server, server.client as client:
         for name in "aba":
             answer = client.chat.completions.create(

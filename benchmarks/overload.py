@@ -1,7 +1,8 @@
 """What a good client notices of bad times, by hand: ``python -m benchmarks.overload [--seconds 60] [--slow 1000]``.
 
 An echo engine of 20 ms a step is given ten times what it can do, then a crowd of clients that write and read as slowly
-as they may. A good client streams beside them, and says how long its tokens were apart.
+as they may; with ``--hostile 4`` instead, so many clients that send large and broken bodies without a pause. A good
+client streams beside them, and says how long its tokens were apart.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import time
 
 import httpx
 
+from benchmarks.hostile import Attackers
+
 _LISTENING = re.compile(r"listening on (http://\S+)")
 _MODEL = "smollm2"
 _WIDTH = 16
@@ -30,6 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.overload")
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--slow", type=int, default=1000, help="slow readers, and as many slow writers")
+    parser.add_argument("--hostile", type=int, default=0, help="clients that send hostile bodies")
     options = parser.parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
@@ -38,7 +42,10 @@ def main() -> None:
     with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as server:
         try:
             url = _url(server)
-            asyncio.run(_run(url, options.seconds, options.slow, server.pid))
+            if options.hostile:
+                asyncio.run(_hostile(url, options.seconds, options.hostile, server.pid))
+            else:
+                asyncio.run(_run(url, options.seconds, options.slow, server.pid))
         finally:
             server.terminate()
 
@@ -71,6 +78,16 @@ async def _run(url: str, seconds: float, slow: int, pid: int) -> None:
         print(f"front: {_resident(pid)} MB resident")
         crowd.cancel()
         await asyncio.wait([crowd])
+
+
+async def _hostile(url: str, seconds: float, count: int, pid: int) -> None:
+    host, port = url.removeprefix("http://").split(":")
+    async with httpx.AsyncClient(base_url=url, timeout=120) as http:
+        _say("alone", await _gaps(http, seconds))
+        with Attackers(host, int(port), count) as attackers:
+            _say(f"beside {count} that send hostile bodies", await _gaps(http, seconds))
+        print("hostile bodies, by status:", dict(sorted(attackers.statuses.items())))
+        print(f"front: {_resident(pid)} MB resident")
 
 
 async def _gaps(http: httpx.AsyncClient, seconds: float, tokens: int = _ANSWER_TOKENS) -> list[float]:

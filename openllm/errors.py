@@ -45,7 +45,16 @@ Raised inside, rendered at two edges only: the CLI as one line and a hint, the A
 
 from __future__ import annotations
 
+import reprlib
 from typing import ClassVar
+
+_QUOTES = reprlib.Repr()
+_QUOTES.maxstring = _QUOTES.maxother = _QUOTES.maxlong = 120
+
+
+def quoted(value: object) -> str:
+    """``repr(value)``, with the middle left out where it is long: what a client sent may be megabytes."""
+    return _QUOTES.repr(value)
 
 
 class OpenLLMError(Exception):

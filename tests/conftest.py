@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
+import openai
 import pytest
 
 from openllm.recipes.registry import Registry, shipped_folder
@@ -13,6 +15,21 @@ from openllm.weights.inspect import manifests
 from openllm.weights.progress import QuietReporter
 from openllm.weights.settings import HubSettings
 from openllm.weights.store import Store, default_root
+from tests.serving import Served
+
+_TESTS = Path(__file__).parent
+# Folders whose tests share engines that take long to start.
+_SHARING = ("clients", "encoders", "engines")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep tests in one process that share something costly, where there are several (``-n 2 --dist loadgroup``):
+    those of a module, of a folder, or of a group that a module names itself."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            folder = item.path.relative_to(_TESTS).parts[0]
+            group = folder if folder in _SHARING else str(item.path)
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -36,6 +53,20 @@ def smollm2_gguf(store: Store) -> Path:
     found = manifests("smollm2", Registry.open([shipped_folder()]), hub=hub, offline=True)
     package = next(manifest for manifest in found if manifest.format == "gguf")
     return Path(fetch(package, store, reporter=QuietReporter(), offline=False, hub=hub).path)
+
+
+@pytest.fixture(scope="module")
+def client(served: Served) -> Iterator[openai.OpenAI]:
+    """The official client of the server that a module or its folder calls ``served``."""
+    with served.client as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def http(served: Served) -> Iterator[httpx.Client]:
+    """Asks that server as it is."""
+    with served.http() as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

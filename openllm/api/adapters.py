@@ -17,9 +17,10 @@ from openllm.api.documented import Documented
 from openllm.api.parameters import Body, Off
 from openllm.api.roster import Models
 from openllm.api.served import Served
+from openllm.api.strict_json import StrictJsonRoute
 from openllm.errors import NotAllowed
 
-router = APIRouter(tags=["LoRA adapters"])
+router = APIRouter(route_class=StrictJsonRoute, tags=["LoRA adapters"])
 Name = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 # A response class with a media type of its own would be documented as the form of errors too.
 _TEXT: Documented = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from openllm.api.answer import Answer
 from openllm.api.exchange import EXCHANGE
@@ -14,14 +14,14 @@ from openllm.errors import AnswerLost
 _MOST_LOSSES = 8
 
 
-async def read_answer(service: Service, submit: Callable[[], Answer], reader: Reading) -> Answer:
+async def read_answer(service: Service, submit: Callable[[], Awaitable[Answer]], reader: Reading) -> Answer:
     """Submit for ``reader``, again if need be, and wait until it has a complete answer; that answer.
 
     Cancelled, it stops the generation. Raises what ended the answer.
     """
     losses = 0
     while True:
-        answer = submit()
+        answer = await submit()
         try:
             await reader.complete()
         except AnswerLost:

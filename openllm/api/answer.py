@@ -7,6 +7,7 @@ message on, without a task in between: it is the per-token path.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Protocol, cast
 
 import msgspec
@@ -73,31 +74,34 @@ class Choice(msgspec.Struct, frozen=True):
     teller: TokenTeller | None = None
 
 
+class Order(msgspec.Struct, frozen=True):
+    """What one request wants answered: ``choices`` whose prompts have ``prompt_tokens`` in all, each prompt counted
+    once. ``adapter`` is "" for the model itself; ``option_names`` are what an engine's words for an option are in a
+    refusal of this request: words, and a field's name."""
+
+    choices: list[Choice]
+    prompt_tokens: int
+    adapter: str = ""
+    images: tuple[bytes, ...] = ()
+    option_names: Mapping[str, tuple[str, str]] = {}
+
+
 class Answer:
-    """Submits ``choices`` together and passes their events to ``reader``.
+    """Submits the choices of ``order`` together and passes their events to ``reader``.
 
     ``abandon`` must be called when nobody will read on; it is harmless after the end.
     """
 
-    def __init__(
-        self,
-        desk: Desk,
-        choices: list[Choice],
-        prompt_tokens: int,
-        reader: Reader,
-        *,
-        adapter: str = "",
-        images: tuple[bytes, ...] = (),
-    ) -> None:
-        self.usage = Usage(prompt_tokens)
+    def __init__(self, desk: Desk, order: Order, reader: Reader) -> None:
+        self.usage = Usage(order.prompt_tokens)
         self._desk = desk
         self._reader = reader
-        pairs = [(choice.prompt, choice.sampling) for choice in choices]
-        self._submission = submit(desk, pairs, self._take, adapter=adapter, images=images)
+        pairs = [(choice.prompt, choice.sampling) for choice in order.choices]
+        self._submission = submit(desk, pairs, self._take, adapter=order.adapter, images=order.images)
         self._open = {
             generation.id: (index, choice.detokenizer, choice.parser)
             for index, (generation, choice) in enumerate(
-                zip(self._submission.generations, choices, strict=True)
+                zip(self._submission.generations, order.choices, strict=True)
             )
         }
 

@@ -31,7 +31,7 @@ from openllm.api.body_limit import BodyLimit
 from openllm.api.cors import cross_origin
 from openllm.api.deadline import Deadline
 from openllm.api.documented import ERRORS
-from openllm.api.error_body import error_response, from_http, from_validation
+from openllm.api.error_body import error_response, field_names, from_http, from_validation
 from openllm.api.exchange import EXCHANGE
 from openllm.api.messages import routes as messages
 from openllm.api.messages.errors import AnthropicErrors
@@ -107,13 +107,8 @@ async def _on_openllm_error(_: Request, error: Exception) -> JSONResponse:
 
 async def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    return error_response(from_validation(error, _parameters(request)))
-
-
-def _parameters(request: Request) -> list[str]:
-    """The names that the body of the request's route may have."""
-    body = getattr(request.scope.get("route"), "body_field", None)
-    return list(getattr(body.field_info.annotation, "model_fields", ())) if body is not None else []
+    names = field_names(getattr(request.scope.get("route"), "body_field", None))
+    return error_response(from_validation(error, names))
 
 
 async def _on_http_error(request: Request, error: Exception) -> JSONResponse:

@@ -12,10 +12,11 @@ from openllm.api.archive import Archived
 from openllm.api.caller import CALLER
 from openllm.api.pages import Page, page_body
 from openllm.api.parameters import Body
+from openllm.api.strict_json import StrictJsonRoute
 from openllm.batches.records import DAY, KEPT_SECONDS, Status
-from openllm.errors import UnsupportedParameter
+from openllm.errors import UnsupportedParameter, quoted
 
-router = APIRouter(prefix="/v1/batches", tags=["Files and batches"])
+router = APIRouter(route_class=StrictJsonRoute, prefix="/v1/batches", tags=["Files and batches"])
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": DAY}
 _LONGEST_WINDOW = 30 * DAY
 Key = Annotated[str, StringConstraints(min_length=1, max_length=64)]
@@ -145,7 +146,7 @@ async def create_batch(body: BatchRequest, archive: Archived) -> dict[str, Any]:
     backlog = await archive.backlog()
     if body.endpoint not in archive.endpoints:
         raise UnsupportedParameter(
-            f"A batch cannot use the endpoint {body.endpoint!r}.",
+            f"A batch cannot use the endpoint {quoted(body.endpoint)}.",
             hint=f"Use one of: {', '.join(sorted(archive.endpoints))}.",
             param="endpoint",
         )

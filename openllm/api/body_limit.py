@@ -9,6 +9,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from openllm.api.disconnect import ClientGoneError
 from openllm.api.error_body import error_response
 from openllm.api.json_limits import JsonLimits
+from openllm.api.side_lane import QUICK_BYTES
+from openllm.api.turnstile import Turnstile
 from openllm.errors import OpenLLMError, Overloaded, RequestError, TooLarge, TooSlow
 
 # Routes that read their body by themselves, onto the disk, up to a limit of their own.
@@ -17,6 +19,8 @@ _IDLE_SECONDS = 20.0
 _SLOWEST_BYTES_PER_SECOND = 100_000
 _WHOLE_SECONDS = 30.0  # for any body, however small, besides what its bytes are allowed
 _HELD_BODIES = 16  # of the longest, by all requests together
+LONG_TEXTS = "openllm.long_texts"
+"""Key of the scope: where the long texts of a JSON body are."""
 
 
 class BodyLimit:
@@ -26,6 +30,7 @@ class BodyLimit:
         self._app = app
         self._longest = longest
         self._held = 0
+        self.turnstile = Turnstile()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if (
@@ -52,6 +57,7 @@ class BodyLimit:
             response.headers["connection"] = "close"
             await response(scope, receive, send)
             return
+        scope[LONG_TEXTS] = body.long_texts
         await self._app(scope, body.replay(receive), send)
 
     def hold(self, count: int, total: int) -> None:
@@ -96,6 +102,8 @@ class _Body:
             left = began + _WHOLE_SECONDS + self.size / _SLOWEST_BYTES_PER_SECOND - loop.time()
             try:
                 async with asyncio.timeout(min(_IDLE_SECONDS, left)):
+                    if self.size > QUICK_BYTES:
+                        await self._limit.turnstile.passed()
                     message = await receive()
             except TimeoutError:
                 raise TooSlow("The body came too slowly.", hint="Send it at once.") from None
@@ -112,6 +120,11 @@ class _Body:
         self.size += len(piece)
         self._limit.hold(len(piece), self.size)
         return bool(message.get("more_body", False))
+
+    @property
+    def long_texts(self) -> list[tuple[int, int]]:
+        """Where they are, if it is JSON."""
+        return [] if self._json is None else self._json.long_texts
 
     def replay(self, receive: Receive) -> Receive:
         """A ``receive`` that gives the whole body in one message, and then what ``receive`` gives."""

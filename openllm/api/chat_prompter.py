@@ -140,7 +140,7 @@ def _guide(request: ChatRequest, use: ToolUse | None) -> Guide | None:
     if asked is not None:
         raise RequestError(
             f"{asked.source} says what the whole answer must look like, so there can be no calls in it.",
-            hint='Use tool_choice "none", or leave one of them out.',
+            hint='Use tool_choice "none" where content is wanted and "required" where a call is, or leave one out.',
             param=asked.source.split(".")[0],
         )
     return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse
 from openllm.api.again import read_answer
 from openllm.api.answer import Answer, Reader
 from openllm.api.chunks import ChunkWriter, Envelope, LogprobChunkWriter
-from openllm.api.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, while_connected
+from openllm.api.disconnect import answered
 from openllm.api.documented import ChatCompletion, Completion, streamed
 from openllm.api.event_stream import DONE, EventStream
 from openllm.api.logprob_bodies import chat_logprobs, completion_logprobs
@@ -28,7 +28,7 @@ from openllm.api.told_answer import ToldAnswer
 router = APIRouter(route_class=StrictJsonRoute)
 _OPENING = {"delta": {"role": "assistant", "content": ""}}
 
-Submit = Callable[[Reader], Answer]
+Submit = Callable[[Reader], Awaitable[Answer]]
 
 
 @router.post(
@@ -41,8 +41,8 @@ Submit = Callable[[Reader], Answer]
 async def chat_completions(body: ChatRequest, request: Request, models: Served) -> Response:
     service = models.find(body.model)
 
-    def submit(reader: Reader) -> Answer:
-        return service.chat(body, reader)
+    async def submit(reader: Reader) -> Answer:
+        return await service.chat(body, reader)
 
     count = body.n or 1
     service.check(body, count)
@@ -50,7 +50,7 @@ async def chat_completions(body: ChatRequest, request: Request, models: Served) 
     if not body.stream:
         envelope = Envelope.make("chatcmpl", "chat.completion", body.model)
         whole = partial(_chat_choice, told=bool(body.logprobs))
-        return await _whole(service, request, submit, envelope, whole, count)
+        return await answered(request, _whole(service, submit, envelope, whole, count))
     envelope = Envelope.make("chatcmpl", "chat.completion.chunk", body.model)
     usage = body.wants_usage()
     kind = partial(LogprobChunkWriter, body=chat_logprobs) if body.logprobs else ChunkWriter
@@ -69,8 +69,8 @@ async def chat_completions(body: ChatRequest, request: Request, models: Served) 
 async def completions(body: CompletionRequest, request: Request, models: Served) -> Response:
     service = models.find(body.model)
 
-    def submit(reader: Reader) -> Answer:
-        return service.complete(body, reader)
+    async def submit(reader: Reader) -> Answer:
+        return await service.complete(body, reader)
 
     count = len(body.prompts()) * body.sequences()
     service.check(body, count)
@@ -78,7 +78,8 @@ async def completions(body: CompletionRequest, request: Request, models: Served)
     envelope = Envelope.make("cmpl", "text_completion", body.model)
     if not body.stream:
         best = _Best(body.n or 1, body.sequences()) if body.chooses else None
-        return await _whole(service, request, submit, envelope, partial(_text_choice, told=told), count, best)
+        whole = partial(_text_choice, told=told)
+        return await answered(request, _whole(service, submit, envelope, whole, count, best))
     usage = body.wants_usage()
     kind = partial(LogprobChunkWriter, body=completion_logprobs) if told else ChunkWriter
     writer = kind(envelope, before=b'"text":', after=b"", empty={"text": ""}, usage=usage)
@@ -93,8 +94,8 @@ def _stream(
             await service.until_prompter()
             reader = StreamReader(stream, writer)
 
-            def submit_and_tell() -> Answer:
-                answer = submit(reader)
+            async def submit_and_tell() -> Answer:
+                answer = await submit(reader)
                 service.tell_held(stream)
                 return answer
 
@@ -106,7 +107,6 @@ def _stream(
 
 async def _whole(
     service: Service,
-    request: Request,
     submit: Submit,
     envelope: Envelope,
     choice_body: Callable[[int, WholeReader], dict[str, Any]],
@@ -114,12 +114,8 @@ async def _whole(
     best: _Best | None = None,
 ) -> Response:
     reader = WholeReader(count)
-    try:
-        async with while_connected(request.receive):
-            await service.until_prompter()
-            answer = await read_answer(service, lambda: submit(reader), reader)
-    except ClientGoneError:
-        return Response(status_code=CLIENT_CLOSED_REQUEST)
+    await service.until_prompter()
+    answer = await read_answer(service, lambda: submit(reader), reader)
     given = range(count) if best is None else best.choose(answer, count)
     choices = [{"index": index, **choice_body(place, reader)} for index, place in enumerate(given)]
     return JSONResponse(envelope.body(choices, usage=answer.usage.body()))

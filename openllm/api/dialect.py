@@ -11,6 +11,7 @@ from typing import Any
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
+from pydantic_core import PydanticCustomError
 
 from openllm.api.again import read_answer
 from openllm.api.answer import Answer, ChoiceEvent, Usage
@@ -19,7 +20,7 @@ from openllm.api.parameters import ChatRequest
 from openllm.api.pieces import Pieces
 from openllm.api.readers import EndWaiter, Reading
 from openllm.api.service import Service
-from openllm.errors import ContextLengthExceeded, OpenLLMError, RequestError
+from openllm.errors import ContextLengthExceeded, OpenLLMError, RequestError, quoted
 
 
 class FieldNames:
@@ -59,6 +60,19 @@ class FieldNames:
         return path
 
 
+def clients_tool(value: object, kind: str, instead: str) -> object:
+    """``value`` if it is a tool that runs at the client's: of this ``kind``, or of none. Raises ``PydanticCustomError``
+    that says what to do ``instead``."""
+    given = value.get("type") if isinstance(value, dict) else None
+    if isinstance(given, str) and given != kind:
+        raise PydanticCustomError(
+            "tool_type",
+            "tools of the type {kind} do not run here; {instead}",
+            {"kind": quoted(given), "instead": instead},
+        )
+    return value
+
+
 class Translation:
     """A chat request, and what its fields are called by the caller."""
 
@@ -90,8 +104,8 @@ class Translation:
             await service.images.load(self.chat)
             await service.until_prompter()
 
-            def submit() -> Answer:
-                answer = self._submit(service, reader, fit=fit)
+            async def submit() -> Answer:
+                answer = await self._submit(service, reader, fit=fit)
                 submitted(answer.usage)
                 return answer
 
@@ -106,18 +120,18 @@ class Translation:
         try:
             await service.images.load(self.chat)
             await service.until_prompter(engine=False)
-            return service.prompt_tokens(self.chat)
+            return await service.prompt_tokens(self.chat)
         except RequestError as error:
             self.names.rename(error)
             raise
 
-    def _submit(self, service: Service, reader: Reading, *, fit: bool) -> Answer:
+    async def _submit(self, service: Service, reader: Reading, *, fit: bool) -> Answer:
         try:
-            return service.chat(self.chat, reader)
+            return await service.chat(self.chat, reader)
         except ContextLengthExceeded as error:
             if not fit or error.param != "max_tokens":
                 raise
-        return service.chat(self.chat.model_copy(update={"max_completion_tokens": None}), reader)
+        return await service.chat(self.chat.model_copy(update={"max_completion_tokens": None}), reader)
 
 
 class PieceReader(EndWaiter):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any
 
+from fastapi import Request
+from fastapi.responses import Response
 from starlette.types import Receive
 
 CLIENT_CLOSED_REQUEST = 499
@@ -50,3 +53,12 @@ async def while_connected(receive: Receive) -> AsyncIterator[None]:
     finally:
         watch.remove_done_callback(leave)
         watch.cancel()
+
+
+async def answered(request: Request, answer: Coroutine[Any, Any, Response]) -> Response:
+    """What ``answer`` comes to. It is cancelled if the client goes, who then has an answer that it cannot read."""
+    try:
+        async with while_connected(request.receive):
+            return await answer
+    except ClientGoneError:
+        return Response(status_code=CLIENT_CLOSED_REQUEST)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import math
 from array import array
@@ -14,10 +13,12 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from openllm.api.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, while_connected
+from openllm.api.disconnect import answered
 from openllm.api.documented import EmbeddingList
 from openllm.api.parameters import Body, Ids, KeepAlive
 from openllm.api.served import Served
+from openllm.api.service import Service
+from openllm.api.side_lane import aside
 from openllm.api.strict_json import StrictJsonRoute
 from openllm.api.text_encoder import Text, TextEncoder
 from openllm.api.vectors import encode
@@ -25,8 +26,6 @@ from openllm.api.vectors import encode
 router = APIRouter(route_class=StrictJsonRoute)
 MOST_TEXTS = 2048
 """As many as OpenAI takes in one request."""
-# More characters than these are tokenized in a thread, beside the event loop.
-_QUICK_CHARACTERS = 10_000
 
 Truncation = Annotated[
     int | None,
@@ -99,29 +98,30 @@ async def embeddings(body: EmbeddingRequest, request: Request, models: Served) -
     texts, ids = body.inputs()
     service.check_encodes(("embedding",), len(texts) + len(ids))
     service.keep(body.keep_alive)
-    try:
-        async with while_connected(request.receive):
-            encoder = await service.until_encoder()
-            encoder.check_dimensions(body.dimensions)
-            prepared = await prepare(sum(map(len, texts)), lambda: _prepare(encoder, body, texts, ids))
-            vectors = await encode(service.keeper.desk, prepared)
-    except ClientGoneError:
-        return Response(status_code=CLIENT_CLOSED_REQUEST)
+    return await answered(request, _embedded(service, body, texts, ids))
+
+
+async def _embedded(
+    service: Service, body: EmbeddingRequest, texts: list[str], ids: list[list[int]]
+) -> Response:
+    encoder = await service.until_encoder()
+    encoder.check_dimensions(body.dimensions)
+    prepared = await aside(lambda: _prepare(encoder, body, texts, ids))
+    vectors = await encode(service.keeper.desk, prepared)
+    usage = service.count_encoded(prepared)
+    return await aside(lambda: _response(body, vectors, usage))
+
+
+def _response(body: EmbeddingRequest, vectors: list[bytes], usage: dict[str, int]) -> Response:
     if body.dimensions is not None:
         vectors = [cut(vector, body.dimensions) for vector in vectors]
     shown = _base64 if body.encoding_format == "base64" else _floats
     data = [
-        {"object": "embedding", "index": index, "embedding": shown(vector)}
+        # Each by itself: all in one would keep the interpreter for long.
+        msgspec.Raw(msgspec.json.encode({"object": "embedding", "index": index, "embedding": shown(vector)}))
         for index, vector in enumerate(vectors)
     ]
-    usage = service.count_encoded(prepared)
     return json_response({"object": "list", "data": data, "model": body.model, "usage": usage})
-
-
-async def prepare(characters: int, work: Any) -> list[Text]:
-    """Call ``work``, which tokenizes so many characters; in a thread if they are many."""
-    made: list[Text] = await asyncio.to_thread(work) if characters > _QUICK_CHARACTERS else work()
-    return made
 
 
 def json_response(body: dict[str, Any]) -> Response:

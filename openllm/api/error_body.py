@@ -16,14 +16,24 @@ from openllm.api.parameters import ChatRequest, CompletionRequest
 from openllm.errors import OpenLLMError, RequestError, UnsupportedParameter
 
 _RETRY_AFTER_SECONDS = 1.0
+# An error may quote what the client sent, which may be megabytes.
+_LONGEST_MESSAGE = 2000
+_LONGEST_NAME = 200
 _KNOWN = sorted({*ChatRequest.model_fields, *CompletionRequest.model_fields})
 
 
 def error_body(error: OpenLLMError) -> dict[str, Any]:
     """The JSON of an error; the hint is part of the message, as clients show no other field."""
-    message = error.message if error.hint is None else f"{error.message} {error.hint}"
+    message = _short(error.message, _LONGEST_MESSAGE)
+    if error.hint is not None:
+        message = f"{message} {_short(error.hint, _LONGEST_MESSAGE)}"
     kind = "server_error" if error.status >= 500 else _TYPES.get(error.status, "invalid_request_error")
-    return {"error": {"message": message, "type": kind, "param": error.param, "code": error.code}}
+    param = None if error.param is None else _short(error.param, _LONGEST_NAME)
+    return {"error": {"message": message, "type": kind, "param": param, "code": error.code}}
+
+
+def _short(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
@@ -52,7 +62,7 @@ def from_validation(error: RequestValidationError, known: Collection[str] = _KNO
     may have meant."""
     first = min(error.errors(), key=_importance)
     kind = first["type"]
-    path = _path(first["loc"], error.body, kind)
+    path = _short(_path(first["loc"], error.body, kind), _LONGEST_NAME)
     if kind == "json_invalid":
         return RequestError(f"The body is not valid JSON: {first.get('ctx', {}).get('error', first['msg'])}.")
     if not path:
@@ -83,6 +93,11 @@ _LIMITED = frozenset(
         "suffix",
     )
 )
+
+
+def field_names(field: Any) -> list[str]:
+    """The names that the body of a route may have; ``field`` is FastAPI's word for that body."""
+    return list(getattr(field.field_info.annotation, "model_fields", ())) if field is not None else []
 
 
 def _importance(problem: dict[str, Any]) -> tuple[bool, int]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import binascii
 import re
 from collections.abc import Iterator
 from typing import Any, Protocol
 
 from openllm.api.parameters import ChatRequest
+from openllm.api.side_lane import aside
 from openllm.chat.image_header import ImageHeader, read_image_header
 from openllm.engines.base import MOST_IMAGES
 from openllm.errors import NotAllowed, RequestError, UnsupportedParameter
@@ -21,6 +21,7 @@ MOST_PIXELS = 36_000_000
 """Of one image, as it would be decoded: 108 MB in RGB."""
 
 _DATA = re.compile(r"data:image/(png|jpe?g|webp|gif)(?:;[\w.-]+=[\w.-]+)*;base64,", re.IGNORECASE)
+_PART = 1 << 20  # characters, whole groups of four
 _DETAILS = (None, "auto", "low", "high")
 
 
@@ -43,7 +44,7 @@ class Images:
         May wait for the web. Raises ``UnsupportedParameter`` where the model does not see, ``RequestError`` for what
         is no image or too large, ``NotAllowed`` for a URL that may not be fetched.
         """
-        found = list(_image_parts(request.messages))
+        found = await aside(lambda: list(_image_parts(request.messages)))
         if not found:
             return
         if not self._sees:
@@ -70,7 +71,7 @@ class Images:
     async def _image(self, part: dict[str, Any], where: str) -> bytes:
         url = _url(part, where)
         if url[:5].lower() == "data:":
-            data = _decoded(url, where)
+            data = await aside(lambda: _decoded(url, where))
         elif self._fetcher is None:
             raise NotAllowed(
                 f"{where}: this server fetches no images.",
@@ -119,11 +120,20 @@ def _decoded(url: str, where: str) -> bytes:
     if len(url) - found.end() > MOST_BYTES * 4 // 3 + 4:
         raise _too_large(where, f"more than {MOST_BYTES >> 20} MiB")
     try:
-        return base64.b64decode(url[found.end() :], validate=True)
-    except (binascii.Error, ValueError):
+        return b"".join(_parts(url, found.end()))
+    except ValueError:
         raise RequestError(
             f"{where}: the data: URL is not base64.", hint="Correct the image.", param=where
         ) from None
+
+
+def _parts(url: str, start: int) -> Iterator[bytes]:
+    """The bytes that base64 says from ``start`` on, in parts: a decoder does not let go of the interpreter."""
+    for at in range(start, len(url), _PART):
+        part = binascii.a2b_base64(url[at : at + _PART], strict_mode=True)
+        if len(part) % 3 and at + _PART < len(url):
+            raise ValueError  # it ends within the text
+        yield part
 
 
 def _check(data: bytes, where: str) -> ImageHeader:

@@ -11,9 +11,11 @@ import re
 from openllm.errors import RequestError
 
 MOST_VALUES = 400_000  # a batch of texts as token ids; parsing that many numbers takes some 40 ms
+MOST_TEXTS = 60_000  # keys among them
 MOST_KEYS = 20_000  # of all objects together; each unknown one is an error to be made
 MOST_GROUPS = 20_000  # lists and objects
 DEEPEST = 100
+LONG_TEXT = 256 * 1024  # bytes of a text that is worth being read in pieces
 _SPACE = bytes(set(range(256)) - set(b'"\\[]{},:NI'))
 _BRACKETS = re.compile(rb"[\[\]{}]")
 _OPEN = frozenset(b"[{")
@@ -23,7 +25,7 @@ class JsonLimits:
     """``feed`` the body piece by piece. Finds only what is costly: whether it is JSON is for the parser to say.
 
     So far it has had ``values`` (each comma is one), ``keys``, ``groups`` (lists and objects) and ``texts``, and is
-    ``depth`` deep.
+    ``depth`` deep. ``long_texts`` are stretches of long texts: from a byte to a byte.
     """
 
     def __init__(self) -> None:
@@ -33,6 +35,9 @@ class JsonLimits:
         self.texts = 0
         self.depth = 0
         self.deepest = 0
+        self.long_texts: list[tuple[int, int]] = []
+        self._fed = 0
+        self._inside: int | None = None  # since which byte there was nothing but text
         self._in_text = False
         self._carried = b""  # a backslash whose second half is in the next piece
         self._first = True
@@ -45,6 +50,7 @@ class JsonLimits:
             if 0 in piece[:4]:
                 raise RequestError("The body is not UTF-8.", hint="Encode JSON as UTF-8, without a mark.")
         outside = self._outside(piece)
+        self._fed += len(piece)
         if b"N" in outside or b"I" in outside:
             raise RequestError("NaN and Infinity are not JSON.", hint="Send null or leave it out.")
         self._count(outside)
@@ -62,7 +68,7 @@ class JsonLimits:
         self.groups += outside.count(b"[") + outside.count(b"{")
         for count, most, what in (
             (self.values, MOST_VALUES, "values"),
-            (self.texts, MOST_VALUES + MOST_KEYS, "texts"),
+            (self.texts, MOST_TEXTS, "texts"),
             (self.keys, MOST_KEYS, "keys"),
             (self.groups, MOST_GROUPS, "lists and objects"),
         ):
@@ -82,6 +88,16 @@ class JsonLimits:
             piece = piece.replace(b'\\"', b"")
         parts = piece.translate(None, _SPACE).split(b'"')
         self.texts += len(parts) // 2
+        self._measure(in_text=self._in_text and len(parts) == 1)
         outside = b"".join(parts[self._in_text :: 2])
         self._in_text ^= len(parts) % 2 == 0
         return outside
+
+    def _measure(self, *, in_text: bool) -> None:
+        """Note whether the piece that comes now lies within one text, as the one before it may have done."""
+        if in_text:
+            self._inside = self._fed if self._inside is None else self._inside
+            return
+        if self._inside is not None and self._fed - self._inside >= LONG_TEXT:
+            self.long_texts.append((self._inside, self._fed))
+        self._inside = None

@@ -14,12 +14,13 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import AliasChoices, Field
 
-from openllm.api.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, while_connected
+from openllm.api.disconnect import answered
 from openllm.api.documented import Ranking, ScoreList
-from openllm.api.embeddings import MOST_TEXTS, Truncation, json_response, prepare
+from openllm.api.embeddings import MOST_TEXTS, Truncation, json_response
 from openllm.api.parameters import Body, KeepAlive
 from openllm.api.served import Served
 from openllm.api.service import Service
+from openllm.api.side_lane import aside
 from openllm.api.strict_json import StrictJsonRoute
 from openllm.api.text_encoder import Pair, Text, TextEncoder
 from openllm.api.vectors import encode
@@ -98,20 +99,19 @@ async def rerank(body: RerankRequest, request: Request, models: Served) -> Respo
     texts = body.texts()
     service.check_encodes(ENCODER_TASKS, len(texts) + 1)
     service.keep(body.keep_alive)
+    return await answered(request, _ranking(service, body, texts))
+
+
+async def _ranking(service: Service, body: RerankRequest, texts: list[str]) -> Response:
     pairs = [(body.query, text) for text in texts]
-    try:
-        async with while_connected(request.receive):
-            scores, usage = await _scores(service, pairs, body.truncate_prompt_tokens, roles=True)
-    except ClientGoneError:
-        return Response(status_code=CLIENT_CLOSED_REQUEST)
+    scores, usage = await _scores(service, pairs, body.truncate_prompt_tokens, roles=True)
     best = sorted(range(len(texts)), key=lambda index: -scores[index])[: body.top_n]
     results: list[dict[str, Any]] = [{"index": index, "relevance_score": scores[index]} for index in best]
     if body.return_documents is not False:
         for result in results:
             result["document"] = {"text": texts[result["index"]]}
-    return json_response(
-        {"id": f"rerank-{uuid.uuid4().hex}", "model": body.model, "results": results, "usage": usage}
-    )
+    ranking = {"id": f"rerank-{uuid.uuid4().hex}", "model": body.model, "results": results, "usage": usage}
+    return await aside(lambda: json_response(ranking))
 
 
 @router.post("/score", include_in_schema=False)
@@ -127,11 +127,11 @@ async def score(body: ScoreRequest, request: Request, models: Served) -> Respons
     pairs = body.pairs()
     service.check_encodes(ENCODER_TASKS, len(pairs) + 1)
     service.keep(body.keep_alive)
-    try:
-        async with while_connected(request.receive):
-            scores, usage = await _scores(service, pairs, body.truncate_prompt_tokens, roles=False)
-    except ClientGoneError:
-        return Response(status_code=CLIENT_CLOSED_REQUEST)
+    return await answered(request, _scored(service, body, pairs))
+
+
+async def _scored(service: Service, body: ScoreRequest, pairs: list[Pair]) -> Response:
+    scores, usage = await _scores(service, pairs, body.truncate_prompt_tokens, roles=False)
     data = [{"index": index, "object": "score", "score": value} for index, value in enumerate(scores)]
     head = {
         "id": f"score-{uuid.uuid4().hex}",
@@ -148,13 +148,12 @@ async def _scores(
     """A score for each pair, and the usage. With ``roles`` the first text is a query and the second a document,
     and an embedding model's prompts for them are used."""
     encoder = await service.until_encoder()
-    characters = sum(len(first) + len(second) for first, second in pairs)
     if service.task == "rerank":
-        texts = await prepare(characters, lambda: encoder.pairs(pairs, limit, "documents"))
+        texts = await aside(lambda: encoder.pairs(pairs, limit, "documents"))
         values = await encode(service.keeper.desk, texts)
         return [array("f", value)[0] for value in values], service.count_encoded(texts)
     sides = _Sides(pairs)
-    texts = await prepare(characters, lambda: sides.texts(encoder, limit, roles=roles))
+    texts = await aside(lambda: sides.texts(encoder, limit, roles=roles))
     values = await encode(service.keeper.desk, texts)
     return sides.cosines(values), service.count_encoded(texts)
 

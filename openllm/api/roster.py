@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from openllm.api.exchange import EXCHANGE
 from openllm.api.metrics import Metrics
 from openllm.api.service import Service
-from openllm.errors import ModelNotServed, RequestError
+from openllm.errors import ModelNotServed, RequestError, quoted
 from openllm.fleet.steward import Steward
 
 # Between two looks at a stream: one that was quiet at both is shown to live, so after twice this at the latest.
@@ -69,7 +69,7 @@ class Models:
             names = [repr(service.names[0]) for service in self._services]
             more = ", or another of /v1/models" if len(names) > _SHOWN else ""
             hint = f"Use one of {', '.join(names[:_SHOWN])}{more}."
-        raise ModelNotServed(f"The model {name!r} is not served here.", hint=hint, param="model")
+        raise ModelNotServed(f"The model {quoted(name)} is not served here.", hint=hint, param="model")
 
     def _only(self) -> Service:
         if len(self) > 1:

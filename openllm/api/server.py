@@ -31,6 +31,7 @@ from openllm.api.recipe_reload import Find, RecipeReload
 from openllm.api.recorder import Observe
 from openllm.api.roster import Models
 from openllm.api.service import Service
+from openllm.api.side_lane import lend_quickly
 from openllm.api.text_encoder import TextEncoder
 from openllm.api.warmer import Warmer
 from openllm.chat.tokenizer import load_tokenizer
@@ -301,6 +302,7 @@ class _Server(uvicorn.Server):
         gc.freeze()
         gc.set_threshold(*_COLLECT_AFTER)
         gc.enable()
+        lend_quickly()
         self._attendant.listens(self)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -7,11 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import Context
-from functools import partial
 from typing import Any
 
 from openllm.api.adapter_loader import AdapterLoader
-from openllm.api.answer import Answer, Choice, Reader
+from openllm.api.answer import Answer, Choice, Order, Reader
 from openllm.api.caller import CALLER
 from openllm.api.event_stream import EventStream
 from openllm.api.exchange import EXCHANGE
@@ -20,11 +19,12 @@ from openllm.api.metrics import Metrics
 from openllm.api.parameters import ChatRequest, CompletionRequest, Parameters
 from openllm.api.progress import asked_by_header, progress_event
 from openllm.api.prompter import Prompter
+from openllm.api.side_lane import aside
 from openllm.api.text_encoder import Text, TextEncoder
 from openllm.api.told_answer import ToldAnswer
 from openllm.engines.base import Sampling
 from openllm.engines.encoding import ENCODER_TASKS
-from openllm.errors import ModelNotServed, Overloaded, TaskNotServed
+from openllm.errors import ModelNotServed, Overloaded, RequestError, TaskNotServed, quoted
 from openllm.fleet.keeper import Keeper
 
 _PROGRESS_SECONDS = 1.0
@@ -151,6 +151,11 @@ class Service:
         if refusal is not None:
             raise refusal
         desk = self.keeper.desk
+        if desk.room and sequences > self._queue + desk.room:
+            raise RequestError(
+                f"The request is for {sequences} answers or texts; the server holds {self._queue + desk.room} at most.",
+                hint="Ask for less at once, or start the server with a larger --queue.",
+            )
         waiting = desk.queued(background=CALLER.get().background) + self._held
         if waiting + sequences > self._queue + desk.free():
             raise Overloaded(
@@ -163,7 +168,7 @@ class Service:
         """Raise ``ModelNotServed`` for a name that is not one of the model's."""
         if name not in self.names and name not in self.keeper.adapters:
             raise ModelNotServed(
-                f"The model {name!r} is not served here.", hint=f"Use {self.names[0]!r}.", param="model"
+                f"The model {quoted(name)} is not served here.", hint=f"Use {self.names[0]!r}.", param="model"
             )
 
     async def until_prompter(self, *, engine: bool = True) -> None:
@@ -191,10 +196,10 @@ class Service:
         if setback.done():
             raise setback.result()
 
-    def chat(self, request: ChatRequest, reader: Reader) -> Answer:
+    async def chat(self, request: ChatRequest, reader: Reader) -> Answer:
         """Submit a conversation. Needs the prompter. Raises ``RequestError``."""
         prompter = self.prompter.result()
-        prompt = prompter.chat_prompt(request)
+        prompt = await aside(lambda: prompter.chat_prompt(request))
         stops = request.stops()
 
         def choice(_: int, sampling: Sampling) -> Choice:
@@ -202,10 +207,10 @@ class Service:
 
         return self._submit(request, [prompt.ids], request.answer_tokens(), choice, reader, request.images)
 
-    def complete(self, request: CompletionRequest, reader: Reader) -> Answer:
+    async def complete(self, request: CompletionRequest, reader: Reader) -> Answer:
         """Submit bare prompts: the choices of the first, then of the second. Raises ``RequestError``."""
         prompter = self.prompter.result()
-        prompts = [prompter.text_prompt(prompt) for prompt in request.prompts()]
+        prompts = await aside(lambda: [prompter.text_prompt(prompt) for prompt in request.prompts()])
         asked = request.answer_tokens()
 
         def choice(place: int, sampling: Sampling) -> Choice:
@@ -213,9 +218,10 @@ class Service:
 
         return self._submit(request, [prompt.ids for prompt in prompts], asked, choice, reader)
 
-    def prompt_tokens(self, request: ChatRequest) -> int:
+    async def prompt_tokens(self, request: ChatRequest) -> int:
         """How long the prompt of a conversation is. Needs the prompter. Raises ``RequestError``."""
-        return len(self.prompter.result().chat_prompt(request).ids)
+        prompter = self.prompter.result()
+        return len((await aside(lambda: prompter.chat_prompt(request))).ids)
 
     def _submit(
         self,
@@ -240,5 +246,6 @@ class Service:
         # Asked again: what had to wait for the weights may find its adapter unloaded.
         self.check_name(request.model)
         adapter = "" if request.model in self.names else request.model
-        kind = Answer if choices[0].teller is None else partial(ToldAnswer, names=request.option_names())
-        return kind(self.keeper.desk, choices, prompt_tokens, reader, adapter=adapter, images=images)
+        kind = Answer if choices[0].teller is None else ToldAnswer
+        order = Order(choices, prompt_tokens, adapter, images, request.option_names())
+        return kind(self.keeper.desk, order, reader)

@@ -7,7 +7,7 @@ from typing import Any
 from openllm.api.parameters import ChatRequest
 from openllm.chat.answer_format import NONE, AnswerFormat
 from openllm.chat.call_traits import CallTraits
-from openllm.errors import RequestError, UnsupportedParameter
+from openllm.errors import RequestError, UnsupportedParameter, quoted
 
 # Of other fields of the request, or the template's own affair.
 _TAKEN = frozenset(
@@ -33,7 +33,7 @@ def template_switches(request: ChatRequest, traits: CallTraits, form: AnswerForm
             known = ", ".join(name for name in (traits.switch, traits.effort) if name)
             hint = f"It knows {known}." if known else "Leave it out."
             raise UnsupportedParameter(
-                f"The model's chat template does not look at {name!r}.", hint=hint, param=where
+                f"The model's chat template does not look at {quoted(name)}.", hint=hint, param=where
             )
         switches[name] = value
     return switches

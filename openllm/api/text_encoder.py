@@ -9,7 +9,7 @@ from tokenizers import Encoding as Tokenized
 from tokenizers import Tokenizer
 
 from openllm.chat.tokenizer import ChatTokenizer
-from openllm.errors import ContextLengthExceeded, RequestError, UnsupportedParameter
+from openllm.errors import ContextLengthExceeded, RequestError, UnsupportedParameter, quoted
 from openllm.formats.sentence_model import SentenceModel
 from openllm.weights.manifest import EmbeddingFormat
 
@@ -184,7 +184,9 @@ class TextEncoder:
             hint = (
                 f"It has {', '.join(sorted(prompts))}." if prompts else "Leave prompt_name out: it has none."
             )
-            raise UnsupportedParameter(f"This model has no prompt {name!r}.", hint=hint, param="prompt_name")
+            raise UnsupportedParameter(
+                f"This model has no prompt {quoted(name)}.", hint=hint, param="prompt_name"
+            )
         return prompts[name] if name else ""
 
     def _lowered(self, text: str) -> str:

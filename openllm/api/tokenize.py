@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated, Any
 
+import msgspec
 from fastapi import APIRouter
+from fastapi.responses import JSONResponse, Response
 from pydantic import Field
 
 from openllm.api.documented import Detokenized, Tokens
@@ -13,12 +14,14 @@ from openllm.api.parameters import MOST_TOOLS, Body, ChatRequest, FunctionTool
 from openllm.api.prompter import Prompter
 from openllm.api.served import Served
 from openllm.api.service import Service
+from openllm.api.side_lane import aside
 from openllm.api.strict_json import StrictJsonRoute
 from openllm.errors import RequestError, UnsupportedParameter
 
 router = APIRouter(route_class=StrictJsonRoute, tags=["Tokens"])
-# More characters than these are tokenized in a thread, beside the event loop.
-_QUICK_CHARACTERS = 10_000
+_PART = 50_000  # of a list that is written in one call, which keeps the interpreter for a millisecond
+_LONGEST_TEXT = 4_000_000
+"""Characters of a prompt: they take some seconds, and other large requests wait."""
 _OF_MESSAGES = ("tools", "chat_template_kwargs", "add_generation_prompt", "continue_final_message")
 
 
@@ -44,7 +47,11 @@ class TokenizeRequest(Body):
     return_token_strs: bool | None = False
 
     def check(self) -> None:
-        """Raise ``RequestError`` for fields that do not go together."""
+        """Raise ``RequestError`` for fields that do not go together, and a text that is too long."""
+        if self.prompt is not None and len(self.prompt) > _LONGEST_TEXT:
+            raise RequestError(
+                f"The prompt has more than {_LONGEST_TEXT} characters.", hint="Split it.", param="prompt"
+            )
         if (self.prompt is None) == (self.messages is None):
             raise RequestError("Send either prompt or messages.", param="prompt")
         if self.messages is not None and self.add_special_tokens:
@@ -65,32 +72,45 @@ class DetokenizeRequest(Body):
     tokens: Annotated[list[Annotated[int, Field(ge=0)]], Field(fail_fast=True)]
 
 
-@router.post("/tokenize", summary="A prompt's or a conversation's token ids", response_model=Tokens)
-async def tokenize(body: TokenizeRequest, models: Served) -> dict[str, Any]:
+@router.post(
+    "/tokenize",
+    summary="A prompt's or a conversation's token ids",
+    response_class=JSONResponse,
+    responses={200: {"model": Tokens}},
+)
+async def tokenize(body: TokenizeRequest, models: Served) -> Response:
     service = models.find(body.model)
     body.check()
     await service.until_prompter(engine=False)
     prompter = service.prompter.result()
-    if body.messages is not None:
-        tokens = prompter.chat_prompt(await _chat(body, body.messages, service)).ids
-    elif body.prompt is not None and len(body.prompt) > _QUICK_CHARACTERS:
-        tokens = await asyncio.to_thread(_tokens, prompter, body)
-    else:
-        tokens = _tokens(prompter, body)
-    texts = [prompter.tokenizer.token(each) for each in tokens] if body.return_token_strs else None
-    return {"count": len(tokens), "max_model_len": service.context, "tokens": tokens, "token_strs": texts}
+    chat = None if body.messages is None else await _chat(body, body.messages, service)
+
+    def answer() -> Response:
+        tokens = _tokens(prompter, body) if chat is None else prompter.chat_prompt(chat).ids
+        texts = [prompter.tokenizer.token(each) for each in tokens] if body.return_token_strs else None
+        head = {"count": len(tokens), "max_model_len": service.context}
+        return _json({**head, "tokens": _list(tokens), "token_strs": None if texts is None else _list(texts)})
+
+    return await aside(answer)
 
 
 @router.post(
-    "/detokenize", summary="The text of token ids, special tokens included", response_model=Detokenized
+    "/detokenize",
+    summary="The text of token ids, special tokens included",
+    response_class=JSONResponse,
+    responses={200: {"model": Detokenized}},
 )
-async def detokenize(body: DetokenizeRequest, models: Served) -> dict[str, str]:
+async def detokenize(body: DetokenizeRequest, models: Served) -> Response:
     service = models.find(body.model)
     await service.until_prompter(engine=False)
     tokenizer = service.prompter.result().tokenizer
-    if max(body.tokens, default=0) >= tokenizer.vocabulary:
-        raise RequestError(f"A token id is not in 0..{tokenizer.vocabulary - 1}.", param="tokens")
-    return {"prompt": tokenizer.decode(body.tokens, skip_special_tokens=False)}
+
+    def answer() -> Response:
+        if max(body.tokens, default=0) >= tokenizer.vocabulary:
+            raise RequestError(f"A token id is not in 0..{tokenizer.vocabulary - 1}.", param="tokens")
+        return _json({"prompt": tokenizer.decode(body.tokens, skip_special_tokens=False)})
+
+    return await aside(answer)
 
 
 async def _chat(body: TokenizeRequest, messages: list[dict[str, Any]], service: Service) -> ChatRequest:
@@ -116,3 +136,13 @@ async def _chat(body: TokenizeRequest, messages: list[dict[str, Any]], service: 
 def _tokens(prompter: Prompter, body: TokenizeRequest) -> list[int]:
     assert body.prompt is not None
     return prompter.tokenizer.encode(body.prompt, add_special_tokens=body.add_special_tokens is not False)
+
+
+def _json(body: dict[str, Any]) -> Response:
+    return Response(msgspec.json.encode(body), media_type="application/json")
+
+
+def _list(values: list[Any]) -> msgspec.Raw:
+    """A list as JSON, written part by part."""
+    parts = [msgspec.json.encode(values[at : at + _PART])[1:-1] for at in range(0, len(values), _PART)]
+    return msgspec.Raw(b"[%b]" % b",".join(parts))

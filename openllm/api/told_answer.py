@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import msgspec
 
-from openllm.api.answer import Answer, Choice, ChoiceEvent, Reader
+from openllm.api.answer import Answer, ChoiceEvent, Order, Reader
 from openllm.api.token_teller import MeanLogprob
 from openllm.chat.events import Finished
 from openllm.engines.base import Delta
 from openllm.fleet.desk import Desk
 
-Names = Mapping[str, tuple[str, str]]
-"""By what an engine calls an option that it refuses: in the request's words, and the request's field."""
-
 
 class ToldAnswer(Answer):
     """Every choice has a teller. It is a class of its own so that plain answers ask nothing of this per token."""
 
-    def __init__(
-        self,
-        desk: Desk,
-        choices: list[Choice],
-        prompt_tokens: int,
-        reader: Reader,
-        *,
-        adapter: str = "",
-        images: tuple[bytes, ...] = (),
-        names: Names,
-    ) -> None:
-        self._tellers = [choice.teller for choice in choices]
-        self._means = [MeanLogprob() for _ in choices]
-        self._names = names
-        super().__init__(desk, choices, prompt_tokens, reader, adapter=adapter, images=images)
+    def __init__(self, desk: Desk, order: Order, reader: Reader) -> None:
+        self._tellers = [choice.teller for choice in order.choices]
+        self._means = [MeanLogprob() for _ in order.choices]
+        self._names = order.option_names
+        super().__init__(desk, order, reader)
 
     def mean_logprob(self, index: int) -> float:
         """Of the choice ``index``, a token."""

@@ -10,7 +10,7 @@ import msgspec
 from openllm.api.parameters import ChatRequest, FunctionTool, NamedTool
 from openllm.chat.json_schema import schema_fault
 from openllm.engines.base import Guide
-from openllm.errors import RequestError
+from openllm.errors import RequestError, quoted
 
 _NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
 
@@ -71,7 +71,7 @@ def tool_use(request: ChatRequest) -> ToolUse | None:
     name = choice.function.name
     if name not in use.schemas:
         raise RequestError(
-            f"tool_choice names the function {name!r}, which is not in tools.",
+            f"tool_choice names the function {quoted(name)}, which is not in tools.",
             hint=f"Name one of {', '.join(sorted(use.schemas))}.",
             param="tool_choice",
         )

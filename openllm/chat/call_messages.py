@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from openllm.chat.call_traits import CallIds, CallTraits
 from openllm.chat.messages import Message
-from openllm.errors import RequestError
+from openllm.errors import RequestError, quoted
 
 _SHORT = re.compile(r"[a-zA-Z0-9]{9}")
 _Call = dict[str, Any]
@@ -44,7 +44,7 @@ def _with_ids(messages: Sequence[Message], ids: CallIds) -> list[Message]:
                 identity = call.get("id") or f"call_{at}_{index}"
                 if identity in waiting:
                     raise _wrong(
-                        f"messages[{at}].tool_calls[{index}].id", f"is {identity!r} for a second time"
+                        f"messages[{at}].tool_calls[{index}].id", f"is {quoted(identity)} for a second time"
                     )
                 waiting.append(identity)
                 names[identity] = fit(identity, call["function"]["name"], count)
@@ -67,7 +67,7 @@ def _answered(message: Message, where: str, known: dict[str, str], waiting: list
         return waiting.pop(0)
     assert isinstance(identity, str)
     if identity not in known:
-        raise _wrong(where, f"is {identity!r}, which is the id of no call before it")
+        raise _wrong(where, f"is {quoted(identity)}, which is the id of no call before it")
     if identity in waiting:
         waiting.remove(identity)
     return identity

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from openllm.errors import quoted
+
 _TYPES = frozenset(("array", "boolean", "integer", "null", "number", "object", "string"))
 _SCHEMAS = frozenset(
     ("additionalProperties", "contains", "contentSchema", "else", "if", "not", "propertyNames", "then",
@@ -79,7 +81,7 @@ def _plain(key: str, value: Any) -> str:
         return (
             ""
             if all(isinstance(kind, str) and kind in _TYPES for kind in kinds)
-            else f"is {value!r}, no type"
+            else f"is {quoted(value)}, no type"
         )
     if key == "required":
         texts = isinstance(value, list) and all(isinstance(name, str) for name in value)

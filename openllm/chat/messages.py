@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from openllm.chat.template_traits import TemplateTraits
-from openllm.errors import RequestError, UnsupportedParameter
+from openllm.errors import RequestError, UnsupportedParameter, quoted
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 PART_TYPES = {"text": "text", "refusal": "refusal"}
@@ -41,7 +41,7 @@ def _message(message: Mapping[str, Any], where: str, traits: TemplateTraits) -> 
         raise _wrong(where, "must be an object")
     role = message.get("role")
     if role not in ROLES:
-        raise _wrong(f"{where}.role", f"is {role!r}", f"Use one of {', '.join(ROLES)}.")
+        raise _wrong(f"{where}.role", f"is {quoted(role)}", f"Use one of {', '.join(ROLES)}.")
     for key, value in message.items():
         if key not in KEYS and value not in (None, [], {}):
             raise UnsupportedParameter(
@@ -98,7 +98,7 @@ def _part(part: object, where: str) -> str:
     key = PART_TYPES.get(part["type"])
     if key is None:
         raise UnsupportedParameter(
-            f"{where} is of the type {part['type']!r}; this model takes text only.",
+            f"{where} is of the type {quoted(part['type'])}; this model takes text only.",
             hint='Send parts of the type "text".',
             param=where,
         )

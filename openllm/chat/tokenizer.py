@@ -18,6 +18,7 @@ END_OF_TURN = (
     "<|end_of_text|>", "<|endoftext|>", "<|end_of_turn|>", "<end_of_utterance>", "<EOT>", "[EOT]",
     "<|END_OF_TURN_TOKEN|>", "<\uff5cend\u2581of\u2581sentence\uff5c>", "[e~[",
 )  # fmt: skip
+_MANY_IDS = 1000
 HARMONY_END = "<|end|>"
 """In gpt-oss's format it ends a message of a turn; <|return|> and <|call|> end the turn."""
 
@@ -61,7 +62,12 @@ class ChatTokenizer:
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         """The text of token ids; bytes that are no UTF-8 become U+FFFD."""
-        text: str = self.backend.decode(ids, skip_special_tokens=skip_special_tokens)
+        text: str
+        if len(ids) > _MANY_IDS:
+            # The form for many texts lets other threads run meanwhile.
+            (text,) = self.backend.decode_batch([ids], skip_special_tokens=skip_special_tokens)
+        else:
+            text = self.backend.decode(ids, skip_special_tokens=skip_special_tokens)
         return text
 
     def token(self, index: int) -> str:

@@ -122,11 +122,15 @@ def _converse(talk: Conversation) -> None:
 
 
 def _show_answer(talk: Conversation, question: str) -> None:
-    """Write one answer; ctrl-C and errors end the answer, not the conversation."""
+    """Write one answer, its reasoning dimmed before it; ctrl-C and errors end the answer, not the conversation."""
     dim = wants_color(sys.stdout)
     pieces = talk.ask(question)
+    thinking = False
     try:
         for piece in pieces:
+            if thinking and not piece.reasoning:
+                _write("\n\n")
+            thinking = piece.reasoning
             _write(f"{_DIM}{piece.text}{_PLAIN}" if piece.reasoning and dim else piece.text)
         _write("\n")
     except KeyboardInterrupt:

@@ -180,6 +180,10 @@ class Engine(Protocol):
     def busy(self) -> bool:
         """Is a sequence queued or running?"""
 
+    def weight_forms(self) -> dict[str, int]:
+        """Numbers in the loaded matrices by how they are stored: "float32", "int8", "int4", "fp8", "fp4" and so on,
+        "unknown" where that cannot be told; see ``weight_forms.check_forms``. Looked up in the weights themselves."""
+
     def close(self) -> None:
         """Give back memory and threads."""
 

@@ -117,5 +117,8 @@ class EchoEngine:
     def busy(self) -> bool:
         return bool(self._sequences)
 
+    def weight_forms(self) -> dict[str, int]:
+        return {}
+
     def close(self) -> None:
         self._sequences.clear()

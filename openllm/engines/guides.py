@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from openllm.engines.base import Generation, Guide
-from openllm.errors import RequestError
+from openllm.errors import RequestError, quoted
 
 MOST_BYTES = 64 << 10
 MOST_DEPTH = 32
@@ -101,7 +101,7 @@ def _check_type(guide: Guide, kind: Any, path: str) -> None:
         return
     for one in kind if isinstance(kind, list) and kind else [kind]:
         if not isinstance(one, str) or one not in _TYPES:
-            raise wrong(guide, f"{path}/type is {one!r}, not one of {', '.join(sorted(_TYPES))}")
+            raise wrong(guide, f"{path}/type is {quoted(one)}, not one of {', '.join(sorted(_TYPES))}")
 
 
 def _check_choices(guide: Guide, choices: Any) -> None:

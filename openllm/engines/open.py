@@ -10,6 +10,7 @@ from typing import NamedTuple, cast
 from openllm.engines.base import Engine, EngineConfig
 from openllm.engines.breakage import as_error
 from openllm.engines.encoding import Encoder
+from openllm.engines.weight_forms import check_forms
 from openllm.errors import EngineMissing, OpenLLMError, RunnerFailed, UnsupportedOption
 
 Report = Callable[[str], None]
@@ -42,6 +43,12 @@ _MAKERS = {
         adapters=True,
         later="openllm.engines.vllm_later",
     ),
+    "transformers": _Maker(
+        "openllm.engines.transformers_engine",
+        "TransformersEngine",
+        ("torch", "transformers", "accelerate", "bitsandbytes", "llguidance"),
+        "transformers",
+    ),
 }
 _ENCODERS = {
     "echo": _Maker("openllm.engines.echo_encoder", "EchoEncoder"),
@@ -54,9 +61,16 @@ def open_engine(config: EngineConfig, report: Report) -> Engine:
     """Load ``config.engine`` with its weights; blocks for seconds, calling ``report`` with lines of progress.
 
     Raises ``UnsupportedOption`` (no such engine, or one of its options), ``EngineMissing`` (its package
-    is not installed), ``WeightsError`` (they cannot be converted) and ``RunnerFailed`` (anything else).
+    is not installed), ``WeightsError`` (they cannot be converted) and ``RunnerFailed`` (anything else, and weights
+    that are not what ``config.quantization`` says once they are loaded).
     """
-    return cast(Engine, _open(config, report, _MAKERS))
+    engine = cast(Engine, _open(config, report, _MAKERS))
+    try:
+        check_forms(config, engine.weight_forms())
+    except RunnerFailed:
+        engine.close()
+        raise
+    return engine
 
 
 def open_encoder(config: EngineConfig, report: Report) -> Encoder:

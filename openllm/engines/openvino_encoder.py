@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# The package imports its model converter, 0.2 s of a start, if it can be imported; nothing here uses it.
-# ruff: noqa: E402
-sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]
-
 import msgspec
 import numpy as np
-import openvino as ov
 
 from openllm.engines.base import EncoderSteps, EngineConfig
 from openllm.engines.encoding import Encoding, Vector
 from openllm.engines.encoding_queue import EncodingQueue
 from openllm.engines.openvino_encoder_graph import Head, add_head, hidden_states
 from openllm.engines.openvino_encoder_weights import dense_layer, read_model
+from openllm.engines.openvino_packages import ov
 from openllm.engines.openvino_weights import FORMS
 from openllm.errors import CorruptFile, RunnerFailed, UnsupportedOption
 

@@ -8,26 +8,21 @@ else in ``Sampling`` is honoured. ``Delta.cached`` is 0: GenAI does not tell.
 from __future__ import annotations
 
 import random
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-# The package imports its model converter, 0.2 s of a start, if it can be imported; nothing here uses it.
-# ruff: noqa: E402
-sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]
-
 import numpy as np
-import openvino as ov
-import openvino_genai as genai
 
 from openllm.engines.base import Delta, EngineConfig, Generation, Sampling
 from openllm.engines.limits import check_ids, check_lengths, refuse_adapter, refuse_images
 from openllm.engines.openvino_convert import converted, form_of
+from openllm.engines.openvino_forms import openvino_forms
 from openllm.engines.openvino_guide import structured_output
 from openllm.engines.openvino_guided import Guided, open_guided
 from openllm.engines.openvino_model import ModelFacts, read_facts
+from openllm.engines.openvino_packages import genai, ov
 from openllm.engines.openvino_sampling import check_sampling
 from openllm.engines.openvino_sequence import Sequence
 from openllm.errors import RunnerFailed, UnsupportedOption
@@ -54,6 +49,7 @@ class OpenVINOEngine:
             path = converted(path, Path(config.cache), form_of(config.quantization, config.dtype), report)
         report(f"loading {config.name} with OpenVINO")
         facts = read_facts(path)
+        self._path = path
         self._context = config.context
         self._vocabulary = facts.vocabulary
         self._sequences: dict[int, Sequence] = {}
@@ -102,6 +98,9 @@ class OpenVINOEngine:
 
     def busy(self) -> bool:
         return bool(self._sequences) or self._guided.waiting
+
+    def weight_forms(self) -> dict[str, int]:
+        return openvino_forms(self._path, self._vocabulary)
 
     def close(self) -> None:
         self._guided.close()

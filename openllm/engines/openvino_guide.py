@@ -12,16 +12,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# See openvino_engine.
-# ruff: noqa: E402
-sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]
-
 import msgspec
 import numpy as np
-import openvino as ov
-import openvino_genai as genai
 
 from openllm.engines.base import Guide
+from openllm.engines.json_grammar import OBJECT, ebnf_text, json_grammar
+from openllm.engines.openvino_packages import genai, ov
 from openllm.parent import die_with_parent
 
 READY = b"ready\n"
@@ -33,27 +29,19 @@ def structured_output(guide: Guide) -> Any:
     """GenAI's form of the guide."""
     match guide.kind:
         case "json_object":
-            return genai.StructuredOutputConfig(json_schema='{"type": "object"}')
+            return genai.StructuredOutputConfig(grammar=OBJECT)
         case "json_schema":
-            return genai.StructuredOutputConfig(json_schema=guide.text)
+            grammar = json_grammar(msgspec.json.decode(guide.text))
+            if grammar is None:
+                return genai.StructuredOutputConfig(json_schema=guide.text)
+            return genai.StructuredOutputConfig(grammar=grammar)
         case "regex":
             return genai.StructuredOutputConfig(regex=guide.text)
         case "grammar":
             return genai.StructuredOutputConfig(grammar=guide.text)
         case "choice":
-            choices = " | ".join(map(_quoted, msgspec.json.decode(guide.text)))
+            choices = " | ".join(map(ebnf_text, msgspec.json.decode(guide.text)))
             return genai.StructuredOutputConfig(grammar=f"root ::= {choices}")
-
-
-def _quoted(text: str) -> str:
-    """A text in EBNF."""
-    return '"' + "".join(_escape(character) for character in text) + '"'
-
-
-def _escape(character: str) -> str:
-    if character in '"\\':
-        return f"\\{character}"
-    return character if character.isprintable() else f"\\U{ord(character):08x}"
 
 
 class Trial:

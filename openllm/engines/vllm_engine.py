@@ -47,8 +47,9 @@ from vllm.v1.executor import Executor
 from openllm.engines.base import AdapterFiles, Delta, EngineConfig, FinishReason, Generation, Sampling
 from openllm.engines.limits import check_biases, check_ids, check_lengths, check_logprobs, refuse_images
 from openllm.engines.refusal import refusal
+from openllm.engines.safetensors_convert import converted
+from openllm.engines.torch_forms import torch_forms
 from openllm.engines.vllm_adapters import VLLMAdapters
-from openllm.engines.vllm_convert import converted
 from openllm.engines.vllm_guides import VLLMGuides
 from openllm.engines.vllm_logprobs import rows
 from openllm.engines.vllm_memory import pages_on_demand
@@ -75,7 +76,7 @@ class VLLMEngine:
         _refuse_options(config)
         path = Path(config.path)
         if path.suffix == ".gguf":
-            path = converted(path, Path(config.cache), config.quantization, report)
+            path = converted(path, Path(config.cache), report)
         report(f"loading {config.name} with vLLM")
         if config.device == "cpu" and config.threads:
             torch.set_num_threads(config.threads)
@@ -155,6 +156,11 @@ class VLLMEngine:
     def busy(self) -> bool:
         return bool(self._sampling)
 
+    def weight_forms(self) -> dict[str, int]:
+        worker = getattr(self._core.model_executor, "driver_worker", None)
+        runner = getattr(getattr(worker, "worker", None), "model_runner", None)
+        return {} if runner is None else torch_forms(runner.get_model())
+
     def close(self) -> None:
         if self._core is not None:
             self._core.shutdown()
@@ -209,6 +215,12 @@ def _collect_nothing(generation: int = 2) -> int:
 
 
 def _refuse_options(config: EngineConfig) -> None:
+    if Path(config.path).suffix == ".gguf" and config.quantization != "none":
+        raise UnsupportedOption(
+            f"The vllm engine runs a GGUF file unquantized, not as {config.quantization}.",
+            hint="Leave --quantize out, or use --backend openvino.",
+            param="quantize",
+        )
     if config.dtype not in _DTYPES:
         raise UnsupportedOption(
             f"The vllm engine has no dtype {config.dtype}.",

@@ -228,6 +228,11 @@ class Desk:
         """Sequences that wait here: of background callers, or of all others."""
         return len(self._background if background else self._queue) + self._suspects.waiting(background)
 
+    @property
+    def room(self) -> int:
+        """Sequences that the last runner would take, had it none; 0 before there was one."""
+        return self._room.live
+
     def free(self) -> int:
         """Sequences that the runner would take at once; 0 while there is none, or while others wait."""
         if self._send is None or self._paused or self._queue or self._suspects:

@@ -140,3 +140,10 @@ async def test_many_at_once_do_not_mix(served_url: str) -> None:
 @pytest.fixture
 def served_url(http: httpx.Client) -> str:
     return str(http.base_url)
+
+
+def test_more_answers_than_can_ever_be_held_are_no_matter_of_later(http: httpx.Client) -> None:
+    body = {"model": MODEL, "prompt": ["la"] * 2048, "n": 128, "max_tokens": 1}
+    answer = http.post("/v1/completions", json=body)
+    assert answer.status_code == 400, answer.text
+    assert "--queue" in answer.json()["error"]["message"]

@@ -78,7 +78,7 @@ def test_a_header_that_is_no_time_is_a_400(limited: Served, timeout: str) -> Non
 
 
 def test_one_that_is_held_while_the_engine_loads_is_a_504() -> None:
-    with serving(MODEL, "--backend", "echo", "--engine-option", "load=3") as server:
+    with serving(MODEL, "--backend", "echo", "--engine-option", "load=20") as server:
         answer, took = post(server, False, "0.5")
         assert answer.status_code == 504
-        assert took < 3
+        assert took < 15

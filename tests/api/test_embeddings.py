@@ -27,21 +27,16 @@ HELLO = [101, 7592, 2088, 102]  # "hello world" and the tokens around it
 
 
 @pytest.fixture(scope="module")
-def vectors() -> Iterator[Served]:
+def served() -> Iterator[Served]:
     with serving(MODEL) as server:
         server.until_ready()
         yield server
 
 
 @pytest.fixture(scope="module")
-def sdk(vectors: Served) -> Iterator[openai.OpenAI]:
-    with vectors.client as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def ask(vectors: Served) -> Iterator[httpx.Client]:
-    with vectors.http() as made:
+def chat(echo: Served) -> Iterator[httpx.Client]:
+    """Asks a model that generates text."""
+    with echo.http() as made:
         yield made
 
 
@@ -74,46 +69,46 @@ def dot(first: list[float], second: list[float]) -> float:
 
 
 class TestEmbeddings:
-    def test_text_texts_ids_and_lists_of_ids(self, sdk: openai.OpenAI) -> None:
+    def test_text_texts_ids_and_lists_of_ids(self, client: openai.OpenAI) -> None:
         def first(wanted: Any) -> list[float]:
-            return sdk.embeddings.create(model=MODEL, input=wanted).data[0].embedding
+            return client.embeddings.create(model=MODEL, input=wanted).data[0].embedding
 
         expected = first("hello world")
         assert len(expected) == 384
         for same in (["hello world", "other"], HELLO, [HELLO, [101, 102]]):
             assert first(same) == pytest.approx(expected, abs=1e-5)
 
-    def test_base64_is_the_same_numbers(self, ask: httpx.Client) -> None:
-        (text,) = ask.post(
+    def test_base64_is_the_same_numbers(self, http: httpx.Client) -> None:
+        (text,) = http.post(
             "/v1/embeddings", json={"model": MODEL, "input": "hello", "encoding_format": "base64"}
         ).json()["data"]
-        (floats,) = embed(ask, "hello", encoding_format="float")
+        (floats,) = embed(http, "hello", encoding_format="float")
         assert array("f", base64.b64decode(text["embedding"])).tolist() == pytest.approx(floats, abs=1e-6)
 
     def test_order_and_usage_of_as_many_texts_as_one_may_send(
-        self, sdk: openai.OpenAI, tokenizer: ChatTokenizer
+        self, client: openai.OpenAI, tokenizer: ChatTokenizer
     ) -> None:
         texts = [f"text {index}" + " and more" * (index % 9) for index in range(2048)]
-        answer = sdk.embeddings.create(model=MODEL, input=texts)
+        answer = client.embeddings.create(model=MODEL, input=texts)
         assert [each.index for each in answer.data] == list(range(2048))
         for index in (0, 17, 2047):
-            alone = sdk.embeddings.create(model=MODEL, input=texts[index])
+            alone = client.embeddings.create(model=MODEL, input=texts[index])
             assert dot(alone.data[0].embedding, answer.data[index].embedding) > 0.9999
             assert alone.usage.prompt_tokens == len(tokenizer.encode(texts[index], True))
         assert answer.usage.prompt_tokens == sum(len(tokenizer.encode(text, True)) for text in texts)
         assert answer.usage.total_tokens == answer.usage.prompt_tokens
 
-    def test_answers_have_openais_form(self, ask: httpx.Client, shared_folder: Path) -> None:
+    def test_answers_have_openais_form(self, http: httpx.Client, shared_folder: Path) -> None:
         theirs = Document(json.loads((shared_folder / "openai" / "openapi.json").read_text()))
         for form in ("float", "base64"):
             body = {"model": MODEL, "input": ["a", "b"], "encoding_format": form}
-            answer = ask.post("/v1/embeddings", json=body).json()
+            answer = http.post("/v1/embeddings", json=body).json()
             wrong = theirs.differences("CreateEmbeddingResponse", answer)
             # OpenAI's schema forgets its own base64.
             assert wrong == ({"$.data[].embedding: type"} if form == "base64" else set())
 
-    def test_meaning(self, ask: httpx.Client) -> None:
-        query, near, far = embed(ask, ["a puppy plays", "a young dog is playing", "interest rates rise"])
+    def test_meaning(self, http: httpx.Client) -> None:
+        query, near, far = embed(http, ["a puppy plays", "a young dog is playing", "interest rates rise"])
         assert dot(query, near) > 0.5 > 0.2 > dot(query, far)
 
     @pytest.mark.parametrize(
@@ -141,50 +136,50 @@ class TestEmbeddings:
         ],
     )
     def test_what_is_wrong_is_named(
-        self, ask: httpx.Client, body: dict[str, Any], param: str, says: str
+        self, http: httpx.Client, body: dict[str, Any], param: str, says: str
     ) -> None:
-        error = refused(ask, "/v1/embeddings", **body)
+        error = refused(http, "/v1/embeddings", **body)
         assert error["param"] == param
         assert says in error["message"]
 
-    def test_the_model_s_own_dimensions_may_be_asked_for(self, ask: httpx.Client) -> None:
-        assert len(embed(ask, "a", dimensions=384)[0]) == 384
+    def test_the_model_s_own_dimensions_may_be_asked_for(self, http: httpx.Client) -> None:
+        assert len(embed(http, "a", dimensions=384)[0]) == 384
 
-    def test_long_texts_are_cut_only_if_asked(self, ask: httpx.Client) -> None:
+    def test_long_texts_are_cut_only_if_asked(self, http: httpx.Client) -> None:
         long = "word " * 300
         for limit, same in ((-1, "word " * 254), (6, "word " * 4)):
-            (cut,) = embed(ask, long, truncate_prompt_tokens=limit)
-            (short,) = embed(ask, same)
+            (cut,) = embed(http, long, truncate_prompt_tokens=limit)
+            (short,) = embed(http, same)
             assert dot(cut, short) > 0.9999
-        (cut,) = embed(ask, [*HELLO, 5, 6], truncate_prompt_tokens=4)
-        assert dot(cut, embed(ask, HELLO)[0]) > 0.9999
+        (cut,) = embed(http, [*HELLO, 5, 6], truncate_prompt_tokens=4)
+        assert dot(cut, embed(http, HELLO)[0]) > 0.9999
 
-    def test_a_chat_is_refused_and_says_what_works(self, sdk: openai.OpenAI) -> None:
+    def test_a_chat_is_refused_and_says_what_works(self, client: openai.OpenAI) -> None:
         with pytest.raises(openai.BadRequestError, match=r"makes embeddings.*/v1/embeddings"):
-            sdk.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "Hi"}])
+            client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "Hi"}])
         with pytest.raises(openai.BadRequestError, match="makes embeddings"):
-            sdk.completions.create(model=MODEL, prompt="Hi")
+            client.completions.create(model=MODEL, prompt="Hi")
         with pytest.raises(openai.NotFoundError):
-            sdk.embeddings.create(model="other", input="Hi")
+            client.embeddings.create(model="other", input="Hi")
 
-    def test_embeddings_of_a_chat_model_are_refused(self, http: httpx.Client) -> None:
+    def test_embeddings_of_a_chat_model_are_refused(self, chat: httpx.Client) -> None:
         for path, body in (("/v1/embeddings", {"input": "a"}), ("/v1/score", {"text_1": "a", "text_2": "b"})):
-            answer = http.post(path, json={"model": "smollm2", **body})
+            answer = chat.post(path, json={"model": "smollm2", **body})
             assert answer.status_code == 400
             assert "generates text" in answer.json()["error"]["message"]
             assert "openllm start all-minilm" in answer.json()["error"]["message"]
 
     def test_a_killed_runner_is_replaced_and_the_texts_run_again(
-        self, vectors: Served, sdk: openai.OpenAI
+        self, served: Served, client: openai.OpenAI
     ) -> None:
         texts = [f"a text of some length, number {index}" for index in range(2048)]
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            answer = pool.submit(sdk.embeddings.create, model=MODEL, input=texts)
-            while vectors.metric("openllm_sequences_waiting") < 1:
+            answer = pool.submit(client.embeddings.create, model=MODEL, input=texts)
+            while served.metric("openllm_sequences_waiting") < 1:
                 assert not answer.done()
-            vectors.runner().kill()
+            served.runner().kill()
             assert len(answer.result(timeout=120).data) == 2048
-        assert vectors.metric("openllm_runner_restarts_total") == 1
+        assert served.metric("openllm_runner_restarts_total") == 1
 
 
 def test_a_client_that_goes_takes_its_texts_along() -> None:
@@ -203,7 +198,7 @@ def test_a_client_that_goes_takes_its_texts_along() -> None:
 
 
 class TestScores:
-    def test_an_embedding_model_reranks_by_cosine(self, ask: httpx.Client) -> None:
+    def test_an_embedding_model_reranks_by_cosine(self, http: httpx.Client) -> None:
         documents = [
             "Bananas are yellow.",
             {"text": "Paris is the capital of France."},
@@ -211,18 +206,18 @@ class TestScores:
         ]
         query = "What is the capital of France?"
         body = {"model": MODEL, "query": query, "documents": documents}
-        answer = ask.post("/v1/rerank", json=body).json()
+        answer = http.post("/v1/rerank", json=body).json()
         assert [each["index"] for each in answer["results"]] == [1, 2, 0]
         assert answer["results"][0]["document"] == {"text": "Paris is the capital of France."}
-        mine, first = embed(ask, [query, "Paris is the capital of France."])
+        mine, first = embed(http, [query, "Paris is the capital of France."])
         assert answer["results"][0]["relevance_score"] == pytest.approx(dot(mine, first), abs=1e-4)
         assert answer["usage"]["total_tokens"] > 20
-        top = ask.post("/v2/rerank", json={**body, "top_n": 1, "return_documents": False}).json()["results"]
+        top = http.post("/v2/rerank", json={**body, "top_n": 1, "return_documents": False}).json()["results"]
         assert top == [{"index": 1, "relevance_score": answer["results"][0]["relevance_score"]}]
 
-    def test_score_pairs_texts(self, ask: httpx.Client) -> None:
+    def test_score_pairs_texts(self, http: httpx.Client) -> None:
         def scores(first: Any, second: Any) -> list[float]:
-            answer = ask.post("/v1/score", json={"model": MODEL, "text_1": first, "text_2": second})
+            answer = http.post("/v1/score", json={"model": MODEL, "text_1": first, "text_2": second})
             return [each["score"] for each in answer.json()["data"]]
 
         one, two = scores("a cat", ["a kitten", "a car"])
@@ -230,8 +225,8 @@ class TestScores:
         assert scores(["a cat", "a cat"], ["a kitten", "a car"]) == pytest.approx([one, two], abs=1e-5)
         assert scores("a cat", "a kitten") == pytest.approx([one], abs=1e-5)
         aliases = {"model": MODEL, "queries": "a cat", "documents": ["a kitten"]}
-        assert ask.post("/v1/score", json=aliases).json()["data"][0]["score"] == pytest.approx(one, abs=1e-5)
-        assert refused(ask, "/v1/score", text_1=["a", "b"], text_2=["a", "b", "c"])["param"] == "text_1"
+        assert http.post("/v1/score", json=aliases).json()["data"][0]["score"] == pytest.approx(one, abs=1e-5)
+        assert refused(http, "/v1/score", text_1=["a", "b"], text_2=["a", "b", "c"])["param"] == "text_1"
 
     def test_a_cross_encoder_scores_pairs(self, reranker: Served, minilm: Path) -> None:
         import torch
@@ -263,34 +258,36 @@ class TestScores:
         [{"query": "", "documents": ["a"]}, {"query": "a", "documents": []}, {"query": "a", "documents": ["a", ""]},
          {"query": "a", "documents": [{"txt": "a"}]}, {"query": "a", "documents": ["a"], "top_n": 0}, {"query": "a"}],
     )  # fmt: skip
-    def test_wrong_bodies(self, ask: httpx.Client, body: dict[str, Any]) -> None:
-        assert refused(ask, "/v1/rerank", **body)["message"]
+    def test_wrong_bodies(self, http: httpx.Client, body: dict[str, Any]) -> None:
+        assert refused(http, "/v1/rerank", **body)["message"]
 
 
 class TestTokens:
-    def test_there_and_back(self, ask: httpx.Client) -> None:
+    def test_there_and_back(self, http: httpx.Client) -> None:
         body = {"prompt": "hello world", "return_token_strs": True}
-        assert ask.post("/tokenize", json=body).json() == {
+        assert http.post("/tokenize", json=body).json() == {
             "count": 4, "max_model_len": 256, "tokens": HELLO, "token_strs": ["[CLS]", "hello", "world", "[SEP]"],
         }  # fmt: skip
-        bare = ask.post("/tokenize", json={"prompt": "hello world", "add_special_tokens": False}).json()
+        bare = http.post("/tokenize", json={"prompt": "hello world", "add_special_tokens": False}).json()
         assert bare["tokens"] == HELLO[1:3]
         assert bare["token_strs"] is None
-        assert ask.post("/detokenize", json={"tokens": HELLO}).json() == {"prompt": "[CLS] hello world [SEP]"}
+        assert http.post("/detokenize", json={"tokens": HELLO}).json() == {
+            "prompt": "[CLS] hello world [SEP]"
+        }
 
-    def test_a_chat_model_s_messages(self, http: httpx.Client) -> None:
+    def test_a_chat_model_s_messages(self, chat: httpx.Client) -> None:
         body = {"model": "smollm2", "messages": [{"role": "user", "content": "Hello"}]}
-        tokens = http.post("/tokenize", json=body).json()["tokens"]
-        text = http.post("/detokenize", json={"model": "smollm2", "tokens": tokens}).json()["prompt"]
+        tokens = chat.post("/tokenize", json=body).json()["tokens"]
+        text = chat.post("/detokenize", json={"model": "smollm2", "tokens": tokens}).json()["prompt"]
         assert text.endswith("<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n")
 
-    def test_what_goes_with_messages_in_chat(self, http: httpx.Client) -> None:
+    def test_what_goes_with_messages_in_chat(self, chat: httpx.Client) -> None:
         begun = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hel"}]
 
         def text(**body: Any) -> str:
-            answer = http.post("/tokenize", json={"messages": begun, **body})
+            answer = chat.post("/tokenize", json={"messages": begun, **body})
             assert answer.status_code == 200, answer.text
-            written = http.post("/detokenize", json={"tokens": answer.json()["tokens"]}).json()["prompt"]
+            written = chat.post("/detokenize", json={"tokens": answer.json()["tokens"]}).json()["prompt"]
             return str(written)
 
         assert text().endswith("Hel<|im_end|>\n<|im_start|>assistant\n")
@@ -303,7 +300,7 @@ class TestTokens:
             ({"prompt": "a", "tools": [tool]}, "tools"),
             ({"prompt": "a", "continue_final_message": True}, "continue_final_message"),
         ):
-            answer = http.post("/tokenize", json=wrong)
+            answer = chat.post("/tokenize", json=wrong)
             assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
 
     @pytest.mark.parametrize(
@@ -312,5 +309,5 @@ class TestTokens:
          ("/detokenize", {"tokens": [30_522]}), ("/detokenize", {"tokens": [-1]}), ("/detokenize", {}),
          ("/tokenize", {"messages": [{"role": "user", "content": "a"}]})],
     )  # fmt: skip
-    def test_wrong_bodies(self, ask: httpx.Client, path: str, body: dict[str, Any]) -> None:
-        assert refused(ask, path, **body)["message"]
+    def test_wrong_bodies(self, http: httpx.Client, path: str, body: dict[str, Any]) -> None:
+        assert refused(http, path, **body)["message"]

@@ -11,17 +11,14 @@ import socket
 import statistics
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import httpx
 import psutil
 import pytest
 
+from benchmarks.hostile import HEADERS, TEXT, bodies, costly
 from tests.serving import MODEL, Served, serving
 
-TEXT: dict[str, Any] = {"model": MODEL, "prompt": "la la", "max_tokens": 2}
-CHAT: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2}
-JSON = {"content-type": "application/json"}
 SLOW_CLIENTS = 150
 
 
@@ -78,40 +75,6 @@ def raw(server: Served, data: bytes, seconds: float = 5.0) -> bytes:
         return answer
 
 
-def bodies() -> Iterator[tuple[str, bytes]]:
-    """(path, body) of requests that cannot be served."""
-    chat, text = "/v1/chat/completions", "/v1/completions"
-    for change in (
-        {"max_tokens": 0}, {"max_tokens": -1}, {"max_tokens": 10**30}, {"n": 10**9}, {"n": -1}, {"n": 1.5},
-        {"temperature": -1}, {"top_p": 0}, {"seed": 2**70}, {"stop_token_ids": [-1]}, {"min_tokens": -5},
-        {"stop": ["x"] * 100_000}, {"stop_token_ids": list(range(100_000))}, {"stop": "x" * 100_000},
-    ):  # fmt: skip
-        yield text, json.dumps({**TEXT, **change}).encode()
-    many = [{"role": "user", "content": "x"}] * 1_000_000
-    yield chat, json.dumps({**CHAT, "messages": many}).encode()
-    yield chat, json.dumps({**CHAT, "messages": [1] * 1_000_000}).encode()
-    yield text, json.dumps({**TEXT, "prompt": [1] * 1_000_000}).encode()
-    yield text, json.dumps({**TEXT, "prompt": ["x"] * 300_000}).encode()
-    yield text, json.dumps({**TEXT, "prompt": "word " * 4_000_000}).encode()
-    yield chat, json.dumps({**CHAT, "messages": [{"role": "user", "content": " " * 20_000_000}]}).encode()
-    yield text, json.dumps({**TEXT, **{f"key{number}": 1 for number in range(15_000)}}).encode()
-    yield text, b'{"model": "smollm2", "prompt": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
-    yield chat, b'{"a":' * 500_000
-    yield text, b'{"model": "smollm2", "prompt": "\xff\xfe\x80"}'
-    yield text, b'{"model": "smollm2", "prompt": "\\ud800"}'
-    yield text, b'{"model": "\\ud800", "prompt": "Hi"}'
-    yield text, b'{"model": "smollm2", "prompt": "Hi", "\\ud800": 1}'
-    yield text, b'{"model": "smollm2", "prompt": "Hi", "temperature": NaN}'
-    yield text, b'{"model": "smollm2", "prompt": "Hi", "temperature": 1e999}'
-    yield text, b'{"model": "smollm2", "prompt": "Hi", "temperature": -Infinity}'
-    yield chat, b'{"model": "smollm2", "messages": [{"role": "user", "content": NaN}]}'
-    yield text, json.dumps(TEXT).encode("utf-16")
-    yield text, b"[" + b"{}," * 1_000_000 + b"{}]"
-    yield text, b'"' * 5_000_000
-    yield text, b"0" * 5_000_000
-    yield text, b"x" * 40_000_000  # over the limit
-
-
 def test_bodies_that_cannot_be_served_are_4xx_and_stop_nobody(hostile: Served) -> None:
     front = psutil.Process(hostile.process.pid)
     made = list(bodies())  # before: making them would stop the good client, which is in this process
@@ -121,7 +84,7 @@ def test_bodies_that_cannot_be_served_are_4xx_and_stop_nobody(hostile: Served) -
         beside = pool.submit(good.gaps)
         while not beside.done():
             for path, body in made:
-                answer = http.post(path, content=body, headers=JSON)
+                answer = http.post(path, content=body, headers=HEADERS)
                 assert 400 <= answer.status_code < 500, (path, body[:80], answer.text)
                 assert answer.json()["error"]["message"]
     gaps = beside.result()
@@ -129,9 +92,29 @@ def test_bodies_that_cannot_be_served_are_4xx_and_stop_nobody(hostile: Served) -
         f"p99 alone {alone * 1e3:.1f} ms, beside hostile bodies {p99(gaps) * 1e3:.1f}, worst {max(gaps) * 1e3:.0f}"
     )
     assert front.memory_info().rss < 600 * 1024 * 1024
-    # One request after the other without a pause: some steps wait for a body to be refused, none for long.
+    # The clients share this process, so that here they do notice each other: benchmarks/overload.py measures.
     assert statistics.median(gaps) < 2 * alone
     assert max(gaps) < 0.5
+
+
+def test_what_is_right_and_takes_long_is_answered(hostile: Served) -> None:
+    with hostile.http() as http:
+        answers = [http.post(path, content=body, headers=HEADERS) for path, body in costly()]
+    for answer in answers:
+        assert answer.status_code == 200 or answer.json()["error"]["code"] == "context_length_exceeded"
+    tokens, marks, text = (answer.json() for answer in answers[:3])
+    assert tokens["count"] == len(tokens["tokens"]) > 700_000
+    assert tokens["token_strs"] is None
+    assert len(marks["token_strs"]) == marks["count"]
+    assert len(text["prompt"]) > 399_000
+
+
+def test_an_error_does_not_quote_megabytes(hostile: Served) -> None:
+    for change in ({"model": "x" * 9_000_000}, {"k" * 9_000_000: 1}):
+        with hostile.http() as http:
+            answer = http.post("/v1/completions", json={**TEXT, **change})
+        assert 400 <= answer.status_code < 500
+        assert len(answer.content) < 5_000
 
 
 @pytest.mark.parametrize(
@@ -200,7 +183,7 @@ def test_slow_readers_and_writers_stop_nobody(hostile: Served) -> None:
             client.close()
     print(f"p99 alone {alone * 1e3:.1f} ms, beside {len(slow)} slow clients {p99(gaps) * 1e3:.1f} ms")
     assert front.memory_info().rss < 600 * 1024 * 1024
-    assert p99(gaps) < 2 * alone + 0.02
+    assert max(gaps) < 0.5
     deadline = time.monotonic() + 10
     while hostile.metric("openllm_sequences_running") + hostile.metric("openllm_sequences_waiting") > 0:
         assert time.monotonic() < deadline

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openllm.api.json_limits import DEEPEST, MOST_GROUPS, MOST_KEYS, MOST_VALUES, JsonLimits
+from openllm.api.json_limits import DEEPEST, MOST_GROUPS, MOST_KEYS, MOST_TEXTS, MOST_VALUES, JsonLimits
 from openllm.errors import RequestError
 
 
@@ -56,7 +56,7 @@ def test_structure_is_counted_outside_strings_only_however_the_body_is_cut(
         (b"[" + b'{"a":1},' * (MOST_KEYS + 1) + b"1]", "keys"),
         (b"[" + b"[]," * (MOST_GROUPS + 1) + b"1]", "lists"),
         (b"[]" * (MOST_GROUPS + 1), "lists"),
-        (b'""' * (MOST_VALUES + MOST_KEYS + 1), "texts"),
+        (b'""' * (MOST_TEXTS + 1), "texts"),
         (b"[" * (DEEPEST + 1), "nested"),
         (b'{"a":' * (DEEPEST + 1), "nested"),
         (b'{"a":NaN}', "NaN"),

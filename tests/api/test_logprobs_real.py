@@ -18,24 +18,15 @@ from tests.engines.child import Child
 from tests.engines.reference import Reference
 from tests.serving import MODEL, Served, serving
 
+pytestmark = pytest.mark.xdist_group("vllm_float32")
 TOLERANCE = 2e-3
 QUESTION: Any = [{"role": "user", "content": "What is the capital of France? Use an emoji."}]
 TEXT = "The capital of France is Paris, and the capital of Italy is Rome. 😀"
 
 
 @pytest.fixture(scope="module")
-def vllm() -> Iterator[Served]:
-    if find_spec("vllm") is None:
-        pytest.skip("vllm is not installed")
-    with serving(MODEL, "--backend", "vllm", "--dtype", "float32") as server:
-        server.until_ready(240)
-        yield server
-
-
-@pytest.fixture(scope="module")
-def client(vllm: Served) -> Iterator[openai.OpenAI]:
-    with vllm.client as made:
-        yield made
+def served(vllm_float32: Served) -> Served:
+    return vllm_float32
 
 
 @pytest.fixture(scope="module")

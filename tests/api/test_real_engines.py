@@ -54,12 +54,6 @@ def test_it_knows_the_capital_of_france(real: Served) -> None:
     assert "Paris" in stream(real.client, question, max_tokens=24)
 
 
-@pytest.mark.parametrize("prompt", PROMPTS)
-def test_streamed_text_is_whole_text(real: Served, prompt: str) -> None:
-    options: dict[str, Any] = {"max_tokens": 40, "stop": ["tree is", ", and"]}
-    assert stream(real.client, prompt, **options) == ask(real.client, prompt, **options)
-
-
 def test_a_seed_gives_the_same_answer_and_choices_differ(real: Served) -> None:
     def sample() -> list[str | None]:
         answer = real.client.chat.completions.create(

@@ -213,13 +213,23 @@ class Terminal:
         os.close(self._master)
 
 
+def test_reasoning_is_dimmed(environ: dict[str, str], server: tuple[str, type[Handler]]) -> None:
+    terminal = Terminal(["chat", server[0]], {**environ, "NO_COLOR": "", "TERM": "xterm"})
+    try:
+        terminal.wait_for("> ")
+        terminal.type("hello\n")
+        terminal.wait_for("\x1b[2mhm\x1b[0m\r\n\r\nhello.")
+    finally:
+        terminal.close()
+
+
 def test_on_a_terminal(environ: dict[str, str], server: tuple[str, type[Handler]]) -> None:
     base, handler = server
     terminal = Terminal(["chat", base], environ)
     try:
         terminal.wait_for("> ")
         terminal.type("hello\n")
-        terminal.wait_for("hmhello.")
+        terminal.wait_for("hm\r\n\r\nhello.")
         terminal.wait_for("> ")
         terminal.type("ENDLESS\n")
         terminal.wait_for("on on on")

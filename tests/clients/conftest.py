@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import anthropic
-import openai
 import pytest
 
 from tests.serving import MODEL, Served, serving
@@ -23,12 +22,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with serving(MODEL, "--backend", "openvino", "--data-dir", data) as server:
         server.until_ready()
         yield server
-
-
-@pytest.fixture(scope="package")
-def client(served: Served) -> Iterator[openai.OpenAI]:
-    with served.client as made:
-        yield made
 
 
 @pytest.fixture(scope="package")

@@ -24,11 +24,13 @@ ANSWER = 12
 EXACT: dict[str, dict[str, Any]] = {
     "openvino": {"dtype": "float32", "kv_cache_dtype": "float32"},
     "vllm": {"dtype": "float32"},
+    "transformers": {"dtype": "float32"},
 }
 # What `openllm start smollm2` chooses.
 DEFAULT: dict[str, dict[str, Any]] = {
     "openvino": {"dtype": "auto", "quantization": "int8"},
     "vllm": {"dtype": "bfloat16"},
+    "transformers": {"dtype": "float32"},
 }
 
 Start = Callable[[EngineConfig], EngineChild]

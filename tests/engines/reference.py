@@ -13,10 +13,10 @@ class Reference:
         import torch
         from transformers import AutoModelForCausalLM
 
-        from openllm.engines.vllm_convert import converted
+        from openllm.engines.safetensors_convert import converted
 
         self._torch = torch
-        folder = converted(gguf, cache, "none", lambda _: None)
+        folder = converted(gguf, cache, lambda _: None)
         self._model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
 
     def greedy_mistake(self, prompt: list[int], answer: list[int]) -> int | None:

@@ -14,7 +14,7 @@ from openllm.errors import ContextLengthExceeded, RequestError
 from tests.engines.child import EngineChild, fold, generation
 from tests.engines.conftest import CONTEXT, EXACT, Start
 
-ENGINES = ("echo", "openvino", "vllm")
+ENGINES = ("echo", "openvino", "vllm", "transformers")
 
 
 @pytest.fixture(params=ENGINES)

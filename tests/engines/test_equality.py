@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import Any
 
 import pytest
 
+from benchmarks.matrix_row import openvino_losses
 from openllm.engines.base import EngineConfig
 from tests.engines.child import Child, EngineChild, generation
 from tests.engines.conftest import ANSWER, DEFAULT, EXACT, Start
@@ -16,7 +16,7 @@ from tests.engines.reference import Reference
 
 MOST_PERPLEXITY = 1.02  # of transformers' own
 
-pytestmark = pytest.mark.parametrize("name", ["openvino", "vllm"])
+pytestmark = pytest.mark.parametrize("name", ["openvino", "vllm", "transformers"])
 
 
 @pytest.fixture
@@ -53,56 +53,15 @@ def test_default_perplexity(
     if find_spec(name) is None:
         pytest.skip(f"{name} is not installed")
     engine = start(configure(name, **DEFAULT[name]))
-    losses = engine.ask(_openvino_losses if name == "openvino" else _vllm_losses, text_ids)
+    openvino = name == "openvino"
+    losses = engine.ask(openvino_losses, text_ids) if openvino else _told_losses(engine, text_ids)
     assert len(losses) == len(text_ids) - 1
     best = reference.ask(Reference.perplexity, text_ids)
     assert math.exp(sum(losses) / len(losses)) <= MOST_PERPLEXITY * best
 
 
-def _openvino_losses(engine: Any, text: list[int]) -> list[float]:
-    """Loss of each token but the first, through the very pipeline that serves."""
-    import numpy as np
-    import openvino as ov
-    import openvino_genai as genai
-
-    config = genai.GenerationConfig()
-    config.max_new_tokens = 1
-    config.set_eos_token_id(0)
-    config.ignore_eos = True
-    config.echo = True
-    config.logprobs = 1
-    pipeline = engine._pipeline
-    handle = pipeline.add_request(10**6, ov.Tensor(np.array([text], np.int64)), config)
-    while pipeline.has_non_finished_requests():
-        pipeline.step()
-    outputs = [output for part in iter_reads(handle) for output in part.values()]
-    ids = [token for output in outputs for token in output.generated_ids]
-    assert ids[: len(text)] == text
-    logs = [value for output in outputs for value in output.generated_log_probs]
-    return [-value for value in logs[1 : len(text)]]
-
-
-def iter_reads(handle: Any) -> Any:
-    while handle.can_read():
-        yield handle.read()
-
-
-def _vllm_losses(engine: Any, text: list[int]) -> list[float]:
-    """Loss of each token but the first, through the very core that serves."""
-    from vllm import SamplingParams
-    from vllm.v1.engine import EngineCoreRequest
-
-    core = engine._core
-    params = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False)
-    core_request, wave = core.preprocess_add_request(
-        EngineCoreRequest("losses", text, None, params, None, 0.0, None, None, None)
-    )
-    core.add_request(core_request, wave)
-    losses: list[float] = []
-    while core.scheduler.has_requests():
-        outputs, _ = core.step_fn()
-        for output in outputs[0].outputs if outputs else []:
-            found = output.new_prompt_logprobs_tensors
-            if found is not None:
-                losses += (-found.logprobs[:, 0]).tolist()
-    return losses
+def _told_losses(engine: EngineChild, text: list[int]) -> list[float]:
+    """Loss of each token but the first, as the engine tells a client."""
+    engine.add(generation(text, 1, prompt_logprobs=0))
+    places = [place for delta in engine.steps() for place in delta.prompt_logprobs or []]
+    return [-place[0][1] for place in places]

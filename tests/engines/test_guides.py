@@ -37,7 +37,7 @@ CHOICES = ["Paris", 'Lon"don', "caf\u00e9\n\\", "\U0001f600"]
 GRAMMAR = 'root ::= "yes" | "no" (" " letter){2}\nletter ::= [a-c]'
 
 
-@pytest.fixture(params=["openvino", "vllm"])
+@pytest.fixture(params=["openvino", "vllm", "transformers"])
 def engine(
     request: pytest.FixtureRequest, start: Start, configure: Callable[..., EngineConfig]
 ) -> Iterator[EngineChild]:
@@ -107,10 +107,12 @@ class TestKinds:
 
 
 def test_json_schema(engine: EngineChild, ask: Ask, tokenizer: ChatTokenizer) -> None:
-    """A small model may write white space until it is cut; what it completes is valid."""
+    """A small model may write much white space; what it completes is valid."""
     guide = Guide("json_schema", json.dumps(PERSON))
     requests = [ask(guide, 80), *(ask(guide, 80, temperature=0.7, top_p=0.5, seed=seed) for seed in range(3))]
     result = engine.run(*requests)
+    texts = [tokenizer.decode(tokens) for tokens, _ in result.values()]
+    assert not any(re.search(r"\s{33}", text) for text in texts)
     complete = [tokenizer.decode(tokens) for tokens, finish in result.values() if finish == "stop"]
     assert complete
     for text in complete:

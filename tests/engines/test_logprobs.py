@@ -17,11 +17,11 @@ from tests.engines.reference import Reference
 TOLERANCE = 2e-3
 
 
-@pytest.fixture
-def vllm(start: Start, configure: Callable[..., EngineConfig]) -> EngineChild:
-    if find_spec("vllm") is None:
-        pytest.skip("vllm is not installed")
-    return start(configure("vllm", **EXACT["vllm"]))
+@pytest.fixture(params=["vllm", "transformers"])
+def able(request: pytest.FixtureRequest, start: Start, configure: Callable[..., EngineConfig]) -> EngineChild:
+    if find_spec(request.param) is None:
+        pytest.skip(f"{request.param} is not installed")
+    return start(configure(request.param, **EXACT[request.param]))
 
 
 def run(engine: EngineChild, prompt: list[int], **sampling: Any) -> list[Delta]:
@@ -38,9 +38,9 @@ def check(place: Logprobs, expected: list[float], chosen: int, top: int) -> None
     assert values == pytest.approx(sorted(expected, reverse=True)[:top], abs=TOLERANCE)
 
 
-def test_of_answer_and_prompt(vllm: EngineChild, reference: Child, text_ids: list[int]) -> None:
+def test_of_answer_and_prompt(able: EngineChild, reference: Child, text_ids: list[int]) -> None:
     prompt = text_ids[:40]
-    deltas = run(vllm, prompt, max_tokens=8, logprobs=5, prompt_logprobs=2)
+    deltas = run(able, prompt, max_tokens=8, logprobs=5, prompt_logprobs=2)
     answer = [token for delta in deltas for token in delta.tokens]
     places = [place for delta in deltas for place in delta.logprobs or []]
     asked = [place for delta in deltas for place in delta.prompt_logprobs or []]
@@ -54,42 +54,42 @@ def test_of_answer_and_prompt(vllm: EngineChild, reference: Child, text_ids: lis
         check(place, expected[len(prompt) - 1 + index], answer[index], 5)
 
 
-def test_they_are_before_temperature_and_others_get_none(vllm: EngineChild, text_ids: list[int]) -> None:
+def test_they_are_before_temperature_and_others_get_none(able: EngineChild, text_ids: list[int]) -> None:
     prompt = text_ids[:20]
-    plain = run(vllm, prompt, max_tokens=1, logprobs=3)[0].logprobs
-    hot = run(vllm, prompt, max_tokens=1, logprobs=3, temperature=2.0, seed=1, top_k=5)[0].logprobs
+    plain = run(able, prompt, max_tokens=1, logprobs=3)[0].logprobs
+    hot = run(able, prompt, max_tokens=1, logprobs=3, temperature=2.0, seed=1, top_k=5)[0].logprobs
     assert plain is not None
     assert hot is not None
     assert hot[0][1:] == plain[0][1:]
     requests = [generation(prompt, 2), generation(prompt, 2, logprobs=0), generation(prompt, 2, logprobs=4)]
     for request in requests:
-        vllm.add(request)
-    for delta in vllm.steps():
+        able.add(request)
+    for delta in able.steps():
         asked = requests[[request.id for request in requests].index(delta.id)].sampling.logprobs
         assert (delta.logprobs is None) == (asked is None)
         assert all(len(place) == 1 + (asked or 0) for place in delta.logprobs or [])
 
 
-def test_the_stop_id_has_none(vllm: EngineChild, text_ids: list[int]) -> None:
-    tokens = [token for delta in run(vllm, text_ids[:40], max_tokens=6) for token in delta.tokens]
-    deltas = run(vllm, text_ids[:40], max_tokens=6, logprobs=1, stop_ids=(tokens[3],))
+def test_the_stop_id_has_none(able: EngineChild, text_ids: list[int]) -> None:
+    tokens = [token for delta in run(able, text_ids[:40], max_tokens=6) for token in delta.tokens]
+    deltas = run(able, text_ids[:40], max_tokens=6, logprobs=1, stop_ids=(tokens[3],))
     for delta in deltas:
         assert len(delta.logprobs or []) == len(delta.tokens)
 
 
-def test_a_bias_forbids_and_forces(vllm: EngineChild, text_ids: list[int]) -> None:
+def test_a_bias_forbids_and_forces(able: EngineChild, text_ids: list[int]) -> None:
     prompt = text_ids[:40]
-    first = run(vllm, prompt, max_tokens=1)[0].tokens[0]
-    assert run(vllm, prompt, max_tokens=1, logit_bias=((first, -100.0),))[0].tokens[0] != first
-    assert run(vllm, prompt, max_tokens=1, logit_bias=((77, 100.0),))[0].tokens == [77]
+    first = run(able, prompt, max_tokens=1)[0].tokens[0]
+    assert run(able, prompt, max_tokens=1, logit_bias=((first, -100.0),))[0].tokens[0] != first
+    assert run(able, prompt, max_tokens=1, logit_bias=((77, 100.0),))[0].tokens == [77]
 
 
 @pytest.mark.parametrize(
     "wrong", [{"logprobs": 21}, {"prompt_logprobs": -1}, {"logit_bias": ((10**6, 1.0),)}], ids=str
 )
-def test_out_of_range(vllm: EngineChild, text_ids: list[int], wrong: dict[str, Any]) -> None:
+def test_out_of_range(able: EngineChild, text_ids: list[int], wrong: dict[str, Any]) -> None:
     with pytest.raises(RequestError, match=next(iter(wrong))):
-        vllm.add(generation(text_ids[:5], **wrong))
+        able.add(generation(text_ids[:5], **wrong))
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,8 @@ class TestRefusals:
             ("openvino", {"max_adapters": 1}, "adapter"),
             ("echo", {"max_adapters": 1}, "adapter"),
             ("vllm", {"options": {"speed": "9"}}, "engine_option"),
+            ("transformers", {"options": {"speed": "9"}}, "engine_option"),
+            ("transformers", {"max_adapters": 1}, "adapter"),
             ("echo", {"options": {"speed": "9"}}, "options"),
         ],
     )
@@ -63,6 +65,19 @@ class TestRefusals:
         pytest.importorskip("accelerate")
         with pytest.raises(UnsupportedOption) as refused:
             EngineChild(configure("vllm", **changes))
+        assert refused.value.hint
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"dtype": "int4"}, {"kv_cache_dtype": "fp8"}, {"quantization": "awq"}, {"tensor_parallel": 2},
+            {"max_images": 1},
+        ],
+    )  # fmt: skip
+    def test_options_of_transformers(self, configure: Configure, changes: dict[str, Any]) -> None:
+        pytest.importorskip("accelerate")
+        with pytest.raises(UnsupportedOption) as refused:
+            EngineChild(configure("transformers", **changes))
         assert refused.value.hint
 
     def test_an_architecture_that_needs_torchvision(self, configure: Configure, tmp_path: Path) -> None:

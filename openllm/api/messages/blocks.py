@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from openllm.api.dialect import FieldNames
-from openllm.errors import RequestError, UnsupportedParameter
+from openllm.errors import RequestError, UnsupportedParameter, quoted
 
 Block = Mapping[str, Any]
 Message = dict[str, Any]
@@ -65,7 +65,7 @@ def _blocks(content: str | list[dict[str, Any]], role: str, where: str) -> Itera
         kind = block.get("type") if isinstance(block, Mapping) else None
         if not isinstance(kind, str) or kind not in _ALLOWED[role]:
             raise UnsupportedParameter(
-                f"{here} is of the type {kind!r}, which is not supported here.",
+                f"{here} is of the type {quoted(kind)}, which is not supported here.",
                 hint=f"Use one of {', '.join(_ALLOWED[role])}.",
                 param=f"{here}.type",
             )
@@ -133,7 +133,7 @@ def _image_url(source: object, where: str) -> str:
     if kind == "base64":
         return f"data:{_text(source, 'media_type', where)};base64,{_text(source, 'data', where)}"
     raise UnsupportedParameter(
-        f"{where}.type is {kind!r}, which is not supported.",
+        f"{where}.type is {quoted(kind)}, which is not supported.",
         hint="Use one of base64, url.",
         param=f"{where}.type",
     )

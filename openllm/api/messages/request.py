@@ -8,9 +8,8 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, model_validator
-from pydantic_core import PydanticCustomError
 
-from openllm.api.dialect import FieldNames, Translation
+from openllm.api.dialect import FieldNames, Translation, clients_tool
 from openllm.api.messages.blocks import chat_messages
 from openllm.api.parameters import Body, Off, StopText
 from openllm.errors import RequestError
@@ -62,14 +61,7 @@ class ClientTool(Body):
     @model_validator(mode="before")
     @classmethod
     def _is_custom(cls, value: object) -> object:
-        kind = value.get("type") if isinstance(value, dict) else None
-        if isinstance(kind, str) and kind != "custom":
-            raise PydanticCustomError(
-                "tool_type",
-                "tools of the type {kind} do not run here; declare custom tools",
-                {"kind": repr(kind)},
-            )
-        return value
+        return clients_tool(value, "custom", "declare custom tools")
 
     def chat(self) -> dict[str, Any]:
         """As chat has it."""

@@ -10,7 +10,7 @@ from fastapi.responses import Response
 
 from openllm.api.answer import Usage
 from openllm.api.dialect import PieceReader, Translation
-from openllm.api.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, while_connected
+from openllm.api.disconnect import answered
 from openllm.api.documented import streamed_events
 from openllm.api.event_stream import EventStream, told_error
 from openllm.api.messages.body import MessageBody
@@ -20,6 +20,7 @@ from openllm.api.messages.request import CountTokensRequest, MessageRequest
 from openllm.api.readers import StreamReader
 from openllm.api.served import Served
 from openllm.api.service import Service
+from openllm.api.side_lane import aside
 from openllm.api.strict_json import StrictJsonRoute
 
 router = APIRouter(
@@ -32,12 +33,12 @@ router = APIRouter(
 )
 async def create_message(body: MessageRequest, request: Request, models: Served) -> Response:
     service = models.find(body.model)
-    translation = body.translate()
+    translation = await aside(body.translate)
     service.check(translation.chat, 1)
     message = MessageBody.make(body.model, body.max_tokens)
     if body.stream:
         return _stream(service, translation, message)
-    return await _whole(service, translation, message, request)
+    return await answered(request, _whole(service, translation, message))
 
 
 @router.post(
@@ -45,24 +46,17 @@ async def create_message(body: MessageRequest, request: Request, models: Served)
 )
 async def count_tokens(body: CountTokensRequest, request: Request, models: Served) -> Response:
     service = models.find(body.model)
-    translation = body.translate()
-    try:
-        async with while_connected(request.receive):
-            count = await translation.prompt_tokens(service)
-    except ClientGoneError:
-        return Response(status_code=CLIENT_CLOSED_REQUEST)
-    return _json({"input_tokens": count})
+    translation = await aside(body.translate)
+
+    async def count() -> Response:
+        return _json({"input_tokens": await translation.prompt_tokens(service)})
+
+    return await answered(request, count())
 
 
-async def _whole(
-    service: Service, translation: Translation, message: MessageBody, request: Request
-) -> Response:
+async def _whole(service: Service, translation: Translation, message: MessageBody) -> Response:
     reader = PieceReader()
-    try:
-        async with while_connected(request.receive):
-            usage = await translation.answer(service, reader, fit=True)
-    except ClientGoneError:
-        return Response(status_code=CLIENT_CLOSED_REQUEST)
+    usage = await translation.answer(service, reader, fit=True)
     return _json(message.finished(reader.answer, usage))
 
 

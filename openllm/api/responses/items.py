@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from openllm.api.dialect import FieldNames
-from openllm.errors import RequestError, UnsupportedParameter
+from openllm.errors import RequestError, UnsupportedParameter, quoted
 
 Item = dict[str, Any]
 Message = dict[str, Any]
@@ -46,7 +46,7 @@ def _item(item: Mapping[str, Any], where: str, token: str) -> Item:
         )
     if not isinstance(kind, str) or kind not in _KEYS:
         raise UnsupportedParameter(
-            f"{where}.type is {kind!r}, which is not supported.",
+            f"{where}.type is {quoted(kind)}, which is not supported.",
             hint=f"Use one of {', '.join(_KEYS)}.",
             param=f"{where}.type",
         )
@@ -62,7 +62,7 @@ def _item(item: Mapping[str, Any], where: str, token: str) -> Item:
 def _message_item(item: Mapping[str, Any], where: str) -> Item:
     role = item.get("role")
     if role not in _ROLES:
-        raise _wrong(f"{where}.role", f"is {role!r}", f"Use one of {', '.join(_ROLES)}.")
+        raise _wrong(f"{where}.role", f"is {quoted(role)}", f"Use one of {', '.join(_ROLES)}.")
     kind = "output_text" if role == "assistant" else "input_text"
     return {"role": role, "content": _parts(item.get("content"), f"{where}.content", kind)}
 
@@ -121,7 +121,7 @@ def _part(part: object, where: str) -> Item:
             "detail": part.get("detail") or "auto",
         }
     raise UnsupportedParameter(
-        f"{where} is of the type {kind!r}, which is not supported.",
+        f"{where} is of the type {quoted(kind)}, which is not supported.",
         hint="Send parts of the type input_text, or input_image with an image_url.",
         param=where,
     )

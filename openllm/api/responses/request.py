@@ -8,9 +8,8 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, model_validator
-from pydantic_core import PydanticCustomError
 
-from openllm.api.dialect import FieldNames, Translation
+from openllm.api.dialect import FieldNames, Translation, clients_tool
 from openllm.api.parameters import Body, Off, ReasoningEffort
 from openllm.api.responses.items import Item, chat_messages
 
@@ -43,14 +42,7 @@ class ResponseFunction(Body):
     @model_validator(mode="before")
     @classmethod
     def _is_function(cls, value: object) -> object:
-        kind = value.get("type") if isinstance(value, dict) else None
-        if isinstance(kind, str) and kind != "function":
-            raise PydanticCustomError(
-                "tool_type",
-                "tools of the type {kind} do not run here; declare functions",
-                {"kind": repr(kind)},
-            )
-        return value
+        return clients_tool(value, "function", "declare functions")
 
     def chat(self) -> dict[str, Any]:
         """As chat has it."""

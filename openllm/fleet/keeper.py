@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -252,6 +253,8 @@ class Keeper:
         self._asleep = True
         self._woken_at = None
         self.course.become(State.ASLEEP, "asleep; the next request wakes it")
+        # The server collects seldom, so as not to be slow. Now is the time: else a crowd's remains stay for long.
+        gc.collect()
         if self.upkeep.pinned:
             self.wants.ask_engine()
         await self.wants.until_any()

@@ -38,14 +38,16 @@ class AdapterLoader:
         source = adapter_source(where)
         folder = Path(source.path) if isinstance(source, LocalPath) else await self._fetched(where)
         self._check(await asyncio.to_thread(_facts, AdapterRef(name, where), source, folder))
+        await self._keeper.until_ready()
         await self._keeper.adapters.load(Served(name, where), AdapterFiles(name, str(folder)))
 
     async def unload(self, name: str) -> None:
-        """See ``fleet.adapters.Adapters.unload``."""
+        """See ``fleet.adapters.Adapters.unload``. Wakes a model that is asleep."""
+        await self._keeper.until_ready()
         await self._keeper.adapters.unload(name)
 
     async def _fetched(self, where: str) -> Path:
-        weights = await self._supply.adapter(where, adapter_source(where), lambda _: None)
+        weights = await self._supply.adapter(where, adapter_source(where), lambda *_: None)
         return Path(weights.path)
 
     def _check(self, adapter: Adapter) -> None:

@@ -15,8 +15,8 @@ from pydantic import Field, StringConstraints
 from openllm.api.adapter_loader import AdapterLoader
 from openllm.api.documented import Documented
 from openllm.api.parameters import Body, Off
+from openllm.api.roster import Models
 from openllm.api.served import Served
-from openllm.api.service import Service
 from openllm.api.strict_json import StrictJsonRoute
 from openllm.errors import NotAllowed
 
@@ -44,8 +44,8 @@ class UnloadAdapterRequest(Body):
 
 
 @router.post("/v1/load_lora_adapter", summary="Load a LoRA adapter", response_class=Response, responses=_TEXT)
-async def load_lora_adapter(body: LoadAdapterRequest, service: Served) -> PlainTextResponse:
-    await _loader(service).load(body.lora_name, body.lora_path)
+async def load_lora_adapter(body: LoadAdapterRequest, models: Served) -> PlainTextResponse:
+    await _loader(models).load(body.lora_name, body.lora_path)
     return PlainTextResponse(f"Success: LoRA adapter '{body.lora_name}' added successfully.")
 
 
@@ -55,15 +55,17 @@ async def load_lora_adapter(body: LoadAdapterRequest, service: Served) -> PlainT
     response_class=Response,
     responses=_TEXT,
 )
-async def unload_lora_adapter(body: UnloadAdapterRequest, service: Served) -> PlainTextResponse:
-    await _loader(service).unload(body.lora_name)
+async def unload_lora_adapter(body: UnloadAdapterRequest, models: Served) -> PlainTextResponse:
+    await _loader(models).unload(body.lora_name)
     return PlainTextResponse(f"Success: LoRA adapter '{body.lora_name}' removed successfully.")
 
 
-def _loader(service: Service) -> AdapterLoader:
-    if service.adapter_loader is None:
+def _loader(models: Models) -> AdapterLoader:
+    # With several models none has one: adapters are an option of a single model.
+    loader = next(iter(models)).adapter_loader
+    if loader is None:
         raise NotAllowed(
             "This server does not load or unload adapters.",
             hint="Start it with --allow-adapter-loading, and API keys.",
         )
-    return service.adapter_loader
+    return loader

@@ -22,6 +22,7 @@ from openllm.api import (
     models,
     probes,
     rerank,
+    status,
     tokenize,
 )
 from openllm.api.archive import Archive
@@ -38,7 +39,7 @@ from openllm.api.options import FrontOptions
 from openllm.api.rate_limits import RateLimits
 from openllm.api.recorder import Observe, Recorder
 from openllm.api.responses import routes as responses
-from openllm.api.service import Service
+from openllm.api.roster import Models
 from openllm.errors import OpenLLMError
 
 _METHOD_NOT_ALLOWED = 405
@@ -46,7 +47,7 @@ _log = logging.getLogger("openllm.api")
 
 
 def create_app(
-    service: Service, archive: Archive, options: FrontOptions, observers: Iterable[Observe]
+    served: Models, archive: Archive, options: FrontOptions, observers: Iterable[Observe]
 ) -> ASGIApp:
     """The routes, the layers around them and the one place where an error becomes a response.
 
@@ -64,7 +65,7 @@ def create_app(
             Exception: _on_bug,
         },
     )
-    app.state.service = service
+    app.state.models = served
     app.state.responses = responses.Responses()
     app.state.archive = archive
     rooms = (
@@ -79,6 +80,7 @@ def create_app(
         files,
         batches,
         probes,
+        status,
     )
     for room in rooms:
         app.include_router(room.router)

@@ -14,7 +14,7 @@ from fastapi import Depends, Request
 from starlette.types import ASGIApp
 
 from openllm.api.dispatch import Dispatcher
-from openllm.api.service import Service
+from openllm.api.roster import Models
 from openllm.batches.attempts import Attempts
 from openllm.batches.backlog import Backlog
 from openllm.batches.storage import DataFolder, Storage, lock_folder
@@ -57,14 +57,14 @@ class Archive:
         """The routes that a batch may use."""
         return _ENDPOINTS & {route.path for route in getattr(self.routes, "routes", ())}
 
-    async def open(self, service: Service, tell: Callable[[str], None]) -> None:
+    async def open(self, models: Models, tell: Callable[[str], None]) -> None:
         """Open the folder and go on with its batches. Tells why if it cannot."""
         options = self._options
         assert self.routes is not None
         send = Dispatcher(self.routes).send
 
         def ready(model: str) -> bool:
-            return service.keeper.ready and not service.draining and _served(service, model)
+            return not models.draining and _available(models, model)
 
         try:
             folder = options.folder
@@ -73,7 +73,7 @@ class Archive:
             if isinstance(folder, MachineError):
                 raise folder
             storage = await asyncio.to_thread(Storage, folder, options.most_bytes)
-            backlog = Backlog(storage, Attempts(send, ready, options.width), service.check_name)
+            backlog = Backlog(storage, Attempts(send, ready, options.width), models.check_name)
             await backlog.start(tell)
         except (OpenLLMError, OSError) as error:
             self._refuse(error, tell)
@@ -130,12 +130,11 @@ async def _given_back(path: Path) -> DataFolder:
         await asyncio.sleep(0.05)
 
 
-def _served(service: Service, model: str) -> bool:
+def _available(models: Models, model: str) -> bool:
     try:
-        service.check_name(model)
+        return models.find(model).keeper.available
     except OpenLLMError:
         return False
-    return True
 
 
 async def _get_archive(request: Request) -> Archive:

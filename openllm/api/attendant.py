@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from openllm.errors import OpenLLMError
@@ -29,27 +30,26 @@ _CLOSE = (b"connection", b"close")
 
 
 class Attendant:
-    """``sock`` is what the server listens on. To be closed."""
+    """``sock`` is what the server listens on, ``keepers`` are those of its models. To be closed."""
 
-    def __init__(self, operation: Operation, sock: socket.socket, keeper: Keeper) -> None:
+    def __init__(self, operation: Operation, sock: socket.socket, keepers: Sequence[Keeper]) -> None:
         self.replaced = False
         self._operation = operation
         self._tell = operation.tell
         self._sock = sock
-        self._keeper = keeper
+        self._keepers = keepers
         self._server: uvicorn.Server | None = None
         self._heir: Heir | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def until_its_turn(self, warmer: Warmer) -> None:
         """A server that replaces another accepts nothing before it can answer as well: the other one does so till then.
-        Returns at once for any other, and when the engine cannot be started."""
+        Returns at once for any other, and when the engine cannot be started. A model that is asleep can answer."""
         if self._operation.bequest is None:
             return
-        while not self._keeper.ready and not self._keeper.fatal.done():  # noqa: ASYNC110 - no event tells
+        while not all(each.available or each.fatal.done() for each in self._keepers):  # noqa: ASYNC110 - no event tells
             await asyncio.sleep(_READY_LOOK_SECONDS)
-        if not self._keeper.fatal.done():
-            await warmer.first()
+        await warmer.first()
 
     def listens(self, server: uvicorn.Server) -> None:
         """Begin to attend a server that accepts requests."""

@@ -16,7 +16,7 @@ from openllm.api.answer import Answer, Reader
 from openllm.api.chunks import ChunkWriter, Envelope, LogprobChunkWriter
 from openllm.api.disconnect import answered
 from openllm.api.documented import ChatCompletion, Completion, streamed
-from openllm.api.event_stream import DONE, EventStream, comment
+from openllm.api.event_stream import DONE, EventStream
 from openllm.api.logprob_bodies import chat_logprobs, completion_logprobs
 from openllm.api.parameters import ChatRequest, CompletionRequest
 from openllm.api.readers import StreamReader, WholeReader
@@ -38,7 +38,9 @@ Submit = Callable[[Reader], Awaitable[Answer]]
     response_class=JSONResponse,
     responses=streamed(ChatCompletion, "chat.completion.chunk"),
 )
-async def chat_completions(body: ChatRequest, request: Request, service: Served) -> Response:
+async def chat_completions(body: ChatRequest, request: Request, models: Served) -> Response:
+    service = models.find(body.model)
+
     async def submit(reader: Reader) -> Answer:
         return await service.chat(body, reader)
 
@@ -54,7 +56,7 @@ async def chat_completions(body: ChatRequest, request: Request, service: Served)
     kind = partial(LogprobChunkWriter, body=chat_logprobs) if body.logprobs else ChunkWriter
     before = b'"delta":{"content":'
     writer = kind(envelope, before=before, after=b"}", empty={"delta": {}}, opening=_OPENING, usage=usage)
-    return _stream(service, submit, writer, usage)
+    return _stream(service, submit, writer, usage, progress=body.progress)
 
 
 @router.post(
@@ -64,7 +66,9 @@ async def chat_completions(body: ChatRequest, request: Request, service: Served)
     response_class=JSONResponse,
     responses=streamed(Completion, "text_completion"),
 )
-async def completions(body: CompletionRequest, request: Request, service: Served) -> Response:
+async def completions(body: CompletionRequest, request: Request, models: Served) -> Response:
+    service = models.find(body.model)
+
     async def submit(reader: Reader) -> Answer:
         return await service.complete(body, reader)
 
@@ -79,19 +83,20 @@ async def completions(body: CompletionRequest, request: Request, service: Served
     usage = body.wants_usage()
     kind = partial(LogprobChunkWriter, body=completion_logprobs) if told else ChunkWriter
     writer = kind(envelope, before=b'"text":', after=b"", empty={"text": ""}, usage=usage)
-    return _stream(service, submit, writer, usage)
+    return _stream(service, submit, writer, usage, progress=body.progress)
 
 
-def _stream(service: Service, submit: Submit, writer: ChunkWriter, usage: bool) -> EventStream:
+def _stream(
+    service: Service, submit: Submit, writer: ChunkWriter, usage: bool, *, progress: bool | None
+) -> EventStream:
     async def produce(stream: EventStream) -> None:
-        with service.keeping_alive(stream):
+        with service.keeping_alive(stream, progress=progress):
             await service.until_prompter()
             reader = StreamReader(stream, writer)
 
             async def submit_and_tell() -> Answer:
                 answer = await submit(reader)
-                if not service.keeper.ready:
-                    stream.write(comment(service.keeper.doing))
+                service.tell_held(stream)
                 return answer
 
             answer = await read_answer(service, submit_and_tell, reader)

@@ -16,7 +16,6 @@ from pydantic_core import PydanticCustomError
 from openllm.api.again import read_answer
 from openllm.api.answer import Answer, ChoiceEvent, Usage
 from openllm.api.error_body import from_validation
-from openllm.api.event_stream import EventStream
 from openllm.api.parameters import ChatRequest
 from openllm.api.pieces import Pieces
 from openllm.api.readers import EndWaiter, Reading
@@ -118,10 +117,9 @@ class Translation:
 
     async def prompt_tokens(self, service: Service) -> int:
         """How long the prompt is in tokens, template included. Raises as ``answer`` does."""
-        service.check_name(self.chat.model)
         try:
             await service.images.load(self.chat)
-            await service.until_prompter()
+            await service.until_prompter(engine=False)
             return await service.prompt_tokens(self.chat)
         except RequestError as error:
             self.names.rename(error)
@@ -134,12 +132,6 @@ class Translation:
             if not fit or error.param != "max_tokens":
                 raise
         return await service.chat(self.chat.model_copy(update={"max_completion_tokens": None}), reader)
-
-
-def tell_held(service: Service, stream: EventStream) -> None:
-    """Show a stream to live whose request waits for the engine."""
-    if not service.keeper.ready:
-        stream.write(stream.alive(service.keeper.doing))
 
 
 class PieceReader(EndWaiter):

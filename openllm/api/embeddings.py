@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from openllm.api.disconnect import answered
 from openllm.api.documented import EmbeddingList
-from openllm.api.parameters import Body, Ids
+from openllm.api.parameters import Body, Ids, KeepAlive
 from openllm.api.served import Served
 from openllm.api.service import Service
 from openllm.api.side_lane import aside
@@ -70,6 +70,7 @@ class EmbeddingRequest(Body):
     )
     user: str | None = Field(default=None, description="Accepted; nothing depends on it.")
     truncate_prompt_tokens: Truncation = None
+    keep_alive: KeepAlive = None
     prompt_name: str | None = Field(
         default=None, description="One of the model's own prompts, e.g. \"query\". Beyond OpenAI's API."
     )
@@ -92,9 +93,11 @@ class EmbeddingRequest(Body):
     response_class=JSONResponse,
     responses={200: {"model": EmbeddingList}},
 )
-async def embeddings(body: EmbeddingRequest, request: Request, service: Served) -> Response:
+async def embeddings(body: EmbeddingRequest, request: Request, models: Served) -> Response:
+    service = models.find(body.model)
     texts, ids = body.inputs()
-    service.check_encodes(body.model, ("embedding",), len(texts) + len(ids))
+    service.check_encodes(("embedding",), len(texts) + len(ids))
+    service.keep(body.keep_alive)
     return await answered(request, _embedded(service, body, texts, ids))
 
 

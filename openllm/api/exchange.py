@@ -23,7 +23,8 @@ S = TypeVar("S", bound=Submission)
 class Exchange:
     """Times are seconds of ``time.monotonic``, the fleet's clock, but ``began_at``, which is since 1970.
 
-    ``account`` is that of a key with limits; ``seconds`` is how long the request may take, None if for ever.
+    ``model`` is the model that it is for, once that is known. ``account`` is that of a key with limits; ``seconds`` is
+    how long the request may take, None if for ever.
     What runs longer than the request, a batch that it began, is no part of it.
     """
 
@@ -37,6 +38,7 @@ class Exchange:
         "headers",
         "id",
         "method",
+        "model",
         "path",
         "reserved",
         "route",
@@ -56,6 +58,7 @@ class Exchange:
         self.headers: list[tuple[bytes, bytes]] = []
         self.client = ""
         self.route = ""
+        self.model = ""
         self.status = 0
         self.caller: Caller = ANYONE
         self.account: Account | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from openllm.api.exchange import Exchange
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _FIRST_TOKEN_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _NEXT_TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.25, 0.5, 1, 2.5, 10)
+_WAKE_SECONDS = (0.25, 0.5, 1, 1.5, 2, 3, 5, 10, 20, 30, 60, 120, 300)
 _REQUEST_SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
 
@@ -62,6 +63,7 @@ class Metrics:
         self._first_token = Histogram(_FIRST_TOKEN_SECONDS)
         self._next_token = Histogram(_NEXT_TOKEN_SECONDS)
         self.request_seconds = Histogram(_REQUEST_SECONDS)
+        self.wake_seconds = Histogram(_WAKE_SECONDS)
         # Bound once: these two run for every token.
         self.first_token = self._first_token.observe
         self.next_token = self._next_token.observe
@@ -72,6 +74,9 @@ class Metrics:
     def finished(self, reason: FinishReason) -> None:
         self.sequences[reason] += 1
 
+    def woke(self, seconds: float) -> None:
+        self.wake_seconds.observe(seconds)
+
     def restarted(self) -> None:
         self.restarts += 1
 
@@ -81,21 +86,21 @@ class Metrics:
         assert exchange.ended is not None
         self.request_seconds.observe(exchange.ended - exchange.began)
 
-    def text(self, keeper: Keeper) -> bytes:
-        """The whole page."""
+    def text(self, keepers: Mapping[str, Keeper]) -> bytes:
+        """The whole page, of models by name."""
         from prometheus_client import CollectorRegistry, generate_latest
 
         registry = CollectorRegistry()
-        registry.register(_Page(self, keeper))
+        registry.register(_Page(self, keepers))
         return generate_latest(registry)
 
 
 class _Page:
     """A collector of the prometheus client."""
 
-    def __init__(self, metrics: Metrics, keeper: Keeper) -> None:
+    def __init__(self, metrics: Metrics, keepers: Mapping[str, Keeper]) -> None:
         self._metrics = metrics
-        self._keeper = keeper
+        self._keepers = keepers
 
     def collect(self) -> Iterator[Metric]:
         yield from self._histograms()
@@ -110,6 +115,11 @@ class _Page:
             ("time_to_first_token_seconds", "From admission to the first token.", metrics._first_token),
             ("inter_token_latency_seconds", "Between two tokens of a sequence.", metrics._next_token),
             ("request_seconds", "From a request to the end of its answer.", metrics.request_seconds),
+            (
+                "wake_seconds",
+                "From the request that woke a model to its engine's answer.",
+                metrics.wake_seconds,
+            ),
         ):
             yield HistogramMetricFamily(
                 f"openllm_{name}", text, buckets=histogram.cumulative(), sum_value=histogram.sum
@@ -122,6 +132,13 @@ class _Page:
         yield CounterMetricFamily("openllm_generated_tokens", "Tokens generated.", metrics.generated_tokens)
         yield CounterMetricFamily("openllm_prompt_tokens", "Tokens of prompts.", metrics.prompt_tokens)
         yield CounterMetricFamily("openllm_runner_restarts", "Runners started again.", metrics.restarts)
+        keepers = self._keepers.values()
+        wakes = sum(keeper.wakes for keeper in keepers)
+        yield CounterMetricFamily("openllm_wakes", "Models woken.", wakes)
+        asleep = sum(keeper.course.asleep_seconds() for keeper in keepers)
+        yield CounterMetricFamily(
+            "openllm_asleep_seconds", "Seconds without a runner, of all models together.", asleep
+        )
         sequences = CounterMetricFamily("openllm_sequences", "Sequences ended.", labels=["reason"])
         for reason, count in sorted(metrics.sequences.items()):
             sequences.add_metric([reason], count)
@@ -134,14 +151,29 @@ class _Page:
     def _gauges(self) -> Iterator[Metric]:
         from prometheus_client.metrics_core import GaugeMetricFamily
 
-        keeper = self._keeper
-        waiting, running = keeper.desk.counts()
+        keepers = list(self._keepers.values())
+        counts = [keeper.desk.counts() for keeper in keepers]
+        waiting, running = (sum(each) for each in zip(*counts, strict=True))
         yield GaugeMetricFamily("openllm_sequences_waiting", "Sequences without a token yet.", waiting)
-        queued = keeper.desk.queued() + keeper.desk.queued(background=True)
+        queued = sum(each.desk.queued() + each.desk.queued(background=True) for each in keepers)
         yield GaugeMetricFamily("openllm_sequences_queued", "Sequences the engine has not got yet.", queued)
         yield GaugeMetricFamily("openllm_sequences_running", "Sequences with a token.", running)
-        yield GaugeMetricFamily("openllm_ready", "1 if the engine answers.", float(keeper.ready))
-        states = GaugeMetricFamily("openllm_engine_state", "1 for the state it is in.", labels=["state"])
+        answers = sum(keeper.ready for keeper in keepers)
+        yield GaugeMetricFamily("openllm_ready", "Models whose engine answers.", answers)
+        states = GaugeMetricFamily("openllm_engine_state", "Models in each state.", labels=["state"])
         for state in State:
-            states.add_metric([state], float(keeper.state is state))
+            states.add_metric([state], sum(keeper.state is state for keeper in keepers))
         yield states
+        yield from self._by_model()
+
+    def _by_model(self) -> Iterator[Metric]:
+        from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
+
+        loaded = GaugeMetricFamily("openllm_model_ready", "1 if its engine answers.", labels=["model"])
+        wakes = CounterMetricFamily("openllm_model_wakes", "Times that it was woken.", labels=["model"])
+        waiting = GaugeMetricFamily("openllm_model_sequences", "Open sequences.", labels=["model"])
+        for name, keeper in self._keepers.items():
+            loaded.add_metric([name], keeper.ready)
+            wakes.add_metric([name], keeper.wakes)
+            waiting.add_metric([name], len(keeper.desk))
+        yield from (loaded, wakes, waiting)

@@ -14,14 +14,13 @@ router = APIRouter(tags=["OpenAI"])
 
 
 @router.get("/v1/models", summary="What is served", response_model=ModelList)
-async def list_models(service: Served) -> dict[str, Any]:
-    return {"object": "list", "data": _models(service)}
+async def list_models(models: Served) -> dict[str, Any]:
+    return {"object": "list", "data": [model for service in models for model in _models(service)]}
 
 
 @router.get("/v1/models/{name:path}", summary="One model by any of its names", response_model=Model)
-async def get_model(name: str, service: Served) -> dict[str, Any]:
-    service.check_name(name)
-    return _model(service, name)
+async def get_model(name: str, models: Served) -> dict[str, Any]:
+    return _model(models.find(name), name)
 
 
 def _models(service: Service) -> list[dict[str, Any]]:

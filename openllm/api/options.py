@@ -10,6 +10,7 @@ import msgspec
 from openllm.api.access_log import Format
 from openllm.api.key_ring import KeyRing
 from openllm.errors import UsageError
+from openllm.fleet.duration import NEVER
 
 
 class Tls(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,13 +47,12 @@ def _reason(error: OSError) -> str:
 class FrontOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Times in seconds, sizes in bytes.
 
-    ``names`` are what the ``model`` field may say; ``queue`` is how many sequences may wait. Without ``keys`` anyone
-    is answered. ``request_seconds`` None lets a request take as long as it does. ``otel_endpoint`` is where traces
-    are sent, if anywhere; ``image_hosts`` may be asked for images.
+    Without ``keys`` anyone is answered. ``request_seconds`` None lets a request take as long as it does.
+    ``otel_endpoint`` is where traces are sent, if anywhere; ``image_hosts`` may be asked for images. A runner is
+    stopped after ``idle_seconds`` without a request; ``start_asleep`` starts it at the first one. Several models share
+    ``memory``, None for one; a request waits for ``patience`` before one that is busy is unloaded for it.
     """
 
-    names: tuple[str, ...]
-    queue: int
     drain_seconds: float
     stall_seconds: float
     load_seconds: float
@@ -65,3 +65,7 @@ class FrontOptions(msgspec.Struct, frozen=True, kw_only=True):
     access_log: Format = "off"
     otel_endpoint: str | None = None
     image_hosts: tuple[str, ...] = ()
+    idle_seconds: float = NEVER
+    start_asleep: bool = False
+    memory: int | None = None
+    patience: float = 10.0

@@ -5,10 +5,21 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    PrivateAttr,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from openllm.engines.base import Guide, Sampling
-from openllm.errors import RequestError
+from openllm.errors import RequestError, UsageError
+from openllm.fleet.duration import from_number, parse_duration
 
 _INT64 = 2**63
 MOST_TOOLS = 512
@@ -16,6 +27,30 @@ TokenId = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}$")]
 StopText = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 # A value that changes nothing, for parameters that clients send by habit and that have no other value here.
 Off = Literal[False] | None
+
+
+def _seconds(value: object) -> float | None:
+    """Seconds of a number or a text. Raises ``PydanticCustomError``."""
+    if value is None:
+        return None
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return from_number(float(value))
+    try:
+        return parse_duration(value[:32] if isinstance(value, str) else repr(value)[:32])
+    except UsageError as error:
+        raise PydanticCustomError("duration", "send seconds, or a text like 30s, 5m, 1h or -1") from error
+
+
+_DURATION = {"anyOf": [{"type": "number"}, {"type": "string", "examples": ["5m"]}, {"type": "null"}]}
+KeepAlive = Annotated[
+    float | None,
+    PlainValidator(_seconds),
+    WithJsonSchema(_DURATION),
+    Field(
+        description="How long the model stays loaded afterwards: seconds, or a text like 5m; 0 unloads it, -1 never"
+        " does. Holds until a request says otherwise or the model is unloaded. Beyond OpenAI's API."
+    ),
+]
 
 
 class Body(BaseModel):
@@ -123,6 +158,11 @@ class Parameters(Body):
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = Field(
         default=None, description="Or one of these. Beyond OpenAI's API."
+    )
+
+    keep_alive: KeepAlive = None
+    progress: bool | None = Field(
+        default=False, description="Tell a stream that waits what it waits for. Beyond OpenAI's API."
     )
 
     def check(self) -> None:

@@ -19,15 +19,17 @@ async def livez() -> dict[str, str]:
 
 @router.get(
     "/readyz",
-    summary="Does the engine answer? 503 while it is loading, ended or wedged",
+    summary="Does the engine answer, or will it when asked? 503 while it is loading first, ended or wedged",
     responses={200: {"model": Readiness}, 503: {"model": Readiness}},
 )
-async def readyz(service: Served) -> JSONResponse:
-    keeper = service.keeper
-    ready = keeper.ready and not service.draining
-    doing = (
-        "the engine does not answer" if keeper.wedged else "draining" if service.draining else keeper.doing
-    )
+async def readyz(models: Served) -> JSONResponse:
+    # Looking wakes nothing. Of several models one that can answer is enough: the others are not helped by a restart.
+    keepers = [service.keeper for service in models]
+    keeper = next((each for each in keepers if each.available), keepers[0])
+    ready = keeper.available and not models.draining
+    doing = "the engine does not answer" if keeper.wedged else keeper.doing
+    if models.draining:
+        doing = "draining"
     body = {"status": "ready" if ready else "not ready", "state": str(keeper.state), "doing": doing}
     return JSONResponse(body, status_code=200 if ready else 503)
 
@@ -38,5 +40,6 @@ async def readyz(service: Served) -> JSONResponse:
     response_class=Response,
     responses={200: {"content": {_PROMETHEUS_TEXT: {"schema": {"type": "string"}}}}},
 )
-async def metrics(service: Served) -> Response:
-    return Response(service.metrics.text(service.keeper), media_type=_PROMETHEUS_TEXT)
+async def metrics(models: Served) -> Response:
+    keepers = {service.names[0]: service.keeper for service in models}
+    return Response(models.metrics.text(keepers), media_type=_PROMETHEUS_TEXT)

@@ -17,7 +17,7 @@ from pydantic import AliasChoices, Field
 from openllm.api.disconnect import answered
 from openllm.api.documented import Ranking, ScoreList
 from openllm.api.embeddings import MOST_TEXTS, Truncation, json_response
-from openllm.api.parameters import Body
+from openllm.api.parameters import Body, KeepAlive
 from openllm.api.served import Served
 from openllm.api.service import Service
 from openllm.api.side_lane import aside
@@ -53,6 +53,7 @@ class RerankRequest(Body):
     return_documents: bool | None = True
     user: str | None = Field(default=None, description="Accepted; nothing depends on it.")
     truncate_prompt_tokens: Truncation = None
+    keep_alive: KeepAlive = None
 
     def texts(self) -> list[str]:
         """The documents' texts."""
@@ -67,6 +68,7 @@ class ScoreRequest(Body):
     text_2: Texts = Field(validation_alias=AliasChoices("text_2", "documents"), description="Or `documents`.")
     user: str | None = Field(default=None, description="Accepted; nothing depends on it.")
     truncate_prompt_tokens: Truncation = None
+    keep_alive: KeepAlive = None
 
     def pairs(self) -> list[Pair]:
         """The pairs to be scored, in order. Raises ``RequestError`` if the numbers do not go together."""
@@ -92,9 +94,11 @@ class ScoreRequest(Body):
     response_class=JSONResponse,
     responses={200: {"model": Ranking}},
 )
-async def rerank(body: RerankRequest, request: Request, service: Served) -> Response:
+async def rerank(body: RerankRequest, request: Request, models: Served) -> Response:
+    service = models.find(body.model)
     texts = body.texts()
-    service.check_encodes(body.model, ENCODER_TASKS, len(texts) + 1)
+    service.check_encodes(ENCODER_TASKS, len(texts) + 1)
+    service.keep(body.keep_alive)
     return await answered(request, _ranking(service, body, texts))
 
 
@@ -118,9 +122,11 @@ async def _ranking(service: Service, body: RerankRequest, texts: list[str]) -> R
     response_class=JSONResponse,
     responses={200: {"model": ScoreList}},
 )
-async def score(body: ScoreRequest, request: Request, service: Served) -> Response:
+async def score(body: ScoreRequest, request: Request, models: Served) -> Response:
+    service = models.find(body.model)
     pairs = body.pairs()
-    service.check_encodes(body.model, ENCODER_TASKS, len(pairs) + 1)
+    service.check_encodes(ENCODER_TASKS, len(pairs) + 1)
+    service.keep(body.keep_alive)
     return await answered(request, _scored(service, body, pairs))
 
 

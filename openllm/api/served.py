@@ -1,4 +1,4 @@
-"""How a route gets the service of its app."""
+"""How a route gets the models of its app."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from openllm.api.service import Service
+from openllm.api.roster import Models
 
 
-async def get_service(request: Request) -> Service:
-    """The one of this app. A coroutine: FastAPI runs plain functions in a thread."""
-    service = request.app.state.service
-    assert isinstance(service, Service)
-    return service
+async def get_models(request: Request) -> Models:
+    """Those of this app. A coroutine: FastAPI runs plain functions in a thread."""
+    models = request.app.state.models
+    assert isinstance(models, Models)
+    return models
 
 
-Served = Annotated[Service, Depends(get_service)]
+Served = Annotated[Models, Depends(get_models)]

@@ -6,7 +6,9 @@ import asyncio
 import gc
 import resource
 import socket
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -22,10 +24,12 @@ from openllm.api.attendant import Attendant
 from openllm.api.http_protocol import HttpProtocol
 from openllm.api.images import Fetcher, Images
 from openllm.api.metrics import Metrics
+from openllm.api.offer import Offer
 from openllm.api.options import FrontOptions
 from openllm.api.prompter import Prompter
 from openllm.api.recipe_reload import Find, RecipeReload
 from openllm.api.recorder import Observe
+from openllm.api.roster import Models
 from openllm.api.service import Service
 from openllm.api.side_lane import lend_quickly
 from openllm.api.text_encoder import TextEncoder
@@ -34,12 +38,15 @@ from openllm.chat.tokenizer import load_tokenizer
 from openllm.engines.encoding import ENCODER_TASKS
 from openllm.fleet.adapters import Served
 from openllm.fleet.keeper import Keeper
+from openllm.fleet.past_starts import PastStarts
 from openllm.fleet.port import BACKLOG
-from openllm.fleet.spawn import Spawned, Spawner
-from openllm.fleet.supply import Supply
+from openllm.fleet.spawn import Spawner
+from openllm.fleet.steward import Steward
+from openllm.fleet.upkeep import Upkeep
 from openllm.fleet.watch import Patience
 from openllm.formats.sentence_model import read_sentence_model
-from openllm.plan import Plan
+from openllm.machine import resident_bytes
+from openllm.plan import Plan, footprint
 from openllm.servers.operation import Operation
 from openllm.weights.manifest import Weights
 
@@ -55,23 +62,23 @@ _COLLECT_AFTER = (20_000, 50, 100)
 
 def serve(
     sock: socket.socket,
-    supply: Supply,
+    offers: Sequence[Offer],
     options: FrontOptions,
     *,
     kept: ArchiveOptions,
-    runners: tuple[Spawner, Spawned],
+    spawner: Spawner,
     operation: Operation,
     find: Find,
 ) -> None:
     """Serve on ``sock`` until a signal says stop; blocks. SIGTERM or SIGINT drains, a second one stops at once.
 
-    ``kept`` says where files and batches are, ``runners`` starts them, and has started
-    the first one, ``operation`` how the server is operated, ``find`` reads recipes anew. Raises what made the
-    first start of the engine impossible.
+    ``kept`` says where files and batches are, ``spawner`` starts runners and is closed at the end, ``operation`` says
+    how the server is operated, ``find`` reads recipes anew. Raises what made the first start of the engine impossible,
+    unless that is started on demand.
     """
     _allow_connections()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(sock, supply, options, kept, runners, operation, find))
+        runner.run(_serve(sock, offers, options, kept, spawner, operation, find))
 
 
 def _allow_connections() -> None:
@@ -84,69 +91,129 @@ def _allow_connections() -> None:
 
 async def _serve(
     sock: socket.socket,
-    supply: Supply,
+    offers: Sequence[Offer],
     options: FrontOptions,
     kept: ArchiveOptions,
-    runners: tuple[Spawner, Spawned],
+    spawner: Spawner,
     operation: Operation,
     find: Find,
 ) -> None:
-    plan, tell = supply.plan, operation.tell
-    metrics = Metrics()
-    spawner, early = runners
-    keeper = Keeper(
-        supply,
-        metrics,
-        early=early,
-        spawner=spawner,
-        patience=Patience(stall=options.stall_seconds, load=options.load_seconds),
-        tell=tell,
-        adapters=[Served(each.name, each.reference) for each in plan.adapters],
-    )
-    service = Service(
-        options.names,
-        keeper,
-        metrics,
-        context=plan.context,
-        queue=options.queue,
-        task=plan.manifest.task,
-    )
-    service.images = Images(plan.sees, _image_fetcher(options.image_hosts))
-    if plan.adapter_loading:
-        service.adapter_loader = AdapterLoader(keeper, supply, options.names)
-    observers = [metrics.responded]
+    tell = operation.tell
+    models = _models(offers, options, spawner, tell)
+    observers = [models.metrics.responded]
     if options.access_log != "off":
         observers.append(AccessLog(options.access_log, tell).responded)
-    tracer = None if options.otel_endpoint is None else _tracer(options.otel_endpoint, options.names[0])
+    tracer = None if options.otel_endpoint is None else _tracer(options.otel_endpoint)
     if tracer is not None:
         observers.append(tracer.responded)
-    supply.on_weights = _PrompterLoader(service, plan, supply.cache)
     archive = Archive(kept)
     if options.keys is not None:
         operation.reloads.append(options.keys.reload)
-    operation.reloads.append(RecipeReload(service, supply, find))
-    attendant = Attendant(operation, sock, keeper)
-    server = _Server(service, archive, options, observers, attendant, tell)
+    for service, offer in zip(models, offers, strict=True):
+        operation.reloads.append(RecipeReload(service, offer.supply, find))
+    keepers = [service.keeper for service in models]
+    attendant = Attendant(operation, sock, keepers)
+    server = _Server(models, archive, options, observers, attendant, tell)
     assert archive.routes is not None
-    warmer = Warmer(operation.prompts, [service], archive.routes, tell)
-    keeper.start()
-    warming = asyncio.create_task(warmer.run())
+    warmer = Warmer(operation.prompts, models, archive.routes, tell)
+    for keeper in keepers:
+        keeper.start()
+    tasks = [asyncio.create_task(warmer.run())]
     await attendant.until_its_turn(warmer)
-    tasks = [warming, asyncio.create_task(service.pulse()), asyncio.create_task(archive.open(service, tell))]
-    # A model that can never be served ends the server; the held requests have had their error by then.
-    keeper.fatal.add_done_callback(lambda _: server.end())
+    tasks += [asyncio.create_task(models.pulse()), asyncio.create_task(archive.open(models, tell))]
+    if models.steward is not None:
+        tasks.append(asyncio.create_task(models.steward.watch()))
+    for keeper in keepers:
+        # A model that can never be served ends the server; the held requests have had their error by then.
+        keeper.fatal.add_done_callback(lambda _: server.end())
     try:
         await server.serve(sockets=[sock])
     finally:
         for task in tasks:
             task.cancel()
-        await keeper.stop(at_once=server.force_exit)
+        await asyncio.gather(*(keeper.stop(at_once=server.force_exit) for keeper in keepers))
         spawner.close()
         if tracer is not None:
             await asyncio.to_thread(tracer.close)
         attendant.close()
-    if keeper.fatal.done():
-        raise keeper.fatal.result()
+    for keeper in keepers:
+        if keeper.fatal.done():
+            raise keeper.fatal.result()
+
+
+def _models(
+    offers: Sequence[Offer], options: FrontOptions, spawner: Spawner, tell: Callable[[str], None]
+) -> Models:
+    """A service for each offer; several share memory and are started on demand."""
+    metrics = Metrics()
+    steward = None
+    if options.memory is not None:
+        steward = Steward(options.memory, options.patience, clock=time.monotonic, measure=resident_bytes)
+    fetcher = _image_fetcher(options.image_hosts)
+    return Models(
+        [_service(each, options, metrics, steward, fetcher, spawner, tell) for each in offers],
+        metrics,
+        steward,
+    )
+
+
+def _service(
+    offer: Offer,
+    options: FrontOptions,
+    metrics: Metrics,
+    steward: Steward | None,
+    fetcher: Fetcher | None,
+    spawner: Spawner,
+    tell: Callable[[str], None],
+) -> Service:
+    supply, plan = offer.supply, offer.supply.plan
+    place = None
+    if steward is not None:
+        on_cpu = plan.device == "cpu"  # a GPU's memory does not show in the process
+        place = steward.place(offer.names[0], footprint(plan).total, pinned=offer.pinned, measured=on_cpu)
+        tell = partial(_tell_of, offer.names[0], tell)
+    keeper = Keeper(
+        supply,
+        metrics,
+        early=offer.early,
+        spawner=spawner,
+        upkeep=Upkeep(
+            idle_seconds=options.idle_seconds,
+            on_demand=options.start_asleep or place is not None,
+            pinned=offer.pinned,
+        ),
+        patience=Patience(stall=options.stall_seconds, load=options.load_seconds),
+        tell=tell,
+        adapters=[Served(each.name, each.reference) for each in plan.adapters],
+        past=PastStarts(supply.cache, _key(plan)),
+        gate=place,
+    )
+    if place is not None:
+        place.keeper = keeper
+    service = Service(
+        offer.names,
+        keeper,
+        metrics,
+        context=plan.context,
+        queue=offer.queue,
+        task=plan.manifest.task,
+        engine=plan.engine,
+        device=plan.device,
+    )
+    service.images = Images(plan.sees, fetcher)
+    if plan.adapter_loading:
+        service.adapter_loader = AdapterLoader(keeper, supply, offer.names)
+    supply.on_weights = _PrompterLoader(service, plan, supply.cache)
+    return service
+
+
+def _tell_of(name: str, tell: Callable[[str], None], text: str) -> None:
+    tell(f"{name}: {text}")
+
+
+def _key(plan: Plan) -> str:
+    """What makes one start take as long as another."""
+    return f"{plan.name} {plan.manifest.variant} {plan.engine} {plan.device} {plan.quantization}"
 
 
 def _image_fetcher(hosts: tuple[str, ...]) -> Fetcher | None:
@@ -157,10 +224,10 @@ def _image_fetcher(hosts: tuple[str, ...]) -> Fetcher | None:
     return ImageFetcher(hosts)
 
 
-def _tracer(endpoint: str, model: str) -> Tracer:
+def _tracer(endpoint: str) -> Tracer:
     from openllm.api.tracing import Tracer
 
-    return Tracer.to(endpoint, model)
+    return Tracer.to(endpoint)
 
 
 class _PrompterLoader:
@@ -186,7 +253,8 @@ class _PrompterLoader:
             )
         # The engine's rows may be more than the tokenizer's tokens.
         self._service.keeper.desk.vocabulary = max(manifest.shape.vocabulary, tokenizer.vocabulary)
-        self._service.prompter.set_result(Prompter(tokenizer, chat, self._plan.context))
+        if not self._service.prompter.done():  # a start that failed after this is tried again
+            self._service.prompter.set_result(Prompter(tokenizer, chat, self._plan.context))
 
 
 class _Server(uvicorn.Server):
@@ -194,7 +262,7 @@ class _Server(uvicorn.Server):
 
     def __init__(
         self,
-        service: Service,
+        models: Models,
         archive: Archive,
         options: FrontOptions,
         observers: Iterable[Observe],
@@ -203,7 +271,7 @@ class _Server(uvicorn.Server):
     ) -> None:
         tls = options.tls
         config = uvicorn.Config(
-            create_app(service, archive, options, observers),
+            create_app(models, archive, options, observers),
             loop="none",
             http=HttpProtocol,
             ws="none",
@@ -221,7 +289,7 @@ class _Server(uvicorn.Server):
             timeout_graceful_shutdown=int(options.drain_seconds) + 2,
         )
         super().__init__(config)
-        self._service = service
+        self._models = models
         self._archive = archive
         self._attendant = attendant
         self._drain_seconds = options.drain_seconds
@@ -238,18 +306,21 @@ class _Server(uvicorn.Server):
         self._attendant.listens(self)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        service = self._service
-        service.draining = not self._attendant.replaced
+        models = self._models
+        models.draining = not self._attendant.replaced
         await self._archive.close()  # first: its answers are made again, what clients wait for is not
         await self._attendant.ease_out()
-        service.draining = True
-        open_sequences = len(service.keeper.desk)
+        models.draining = True
+        desks = [service.keeper.desk for service in models]
+        open_sequences = sum(map(len, desks))
         if open_sequences and not self.force_exit:
             self._tell(
                 f"draining: {open_sequences} sequences, at most {self._drain_seconds:.0f} s; again to stop now"
             )
-        loop = asyncio.get_running_loop()
-        loop.call_later(self._drain_seconds, service.keeper.desk.fail_all, "The server is stopping.")
+        for desk in desks:
+            asyncio.get_running_loop().call_later(
+                self._drain_seconds, desk.fail_all, "The server is stopping."
+            )
         await super().shutdown(sockets)
 
     def end(self) -> None:

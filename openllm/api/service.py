@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import Context
 from typing import Any
 
 from openllm.api.adapter_loader import AdapterLoader
@@ -16,6 +17,7 @@ from openllm.api.exchange import EXCHANGE
 from openllm.api.images import Images
 from openllm.api.metrics import Metrics
 from openllm.api.parameters import ChatRequest, CompletionRequest, Parameters
+from openllm.api.progress import asked_by_header, progress_event
 from openllm.api.prompter import Prompter
 from openllm.api.side_lane import aside
 from openllm.api.text_encoder import Text, TextEncoder
@@ -25,17 +27,16 @@ from openllm.engines.encoding import ENCODER_TASKS
 from openllm.errors import ModelNotServed, Overloaded, RequestError, TaskNotServed, quoted
 from openllm.fleet.keeper import Keeper
 
-# Between two looks at a stream: one that was quiet at both is shown to live, so after twice this at the latest.
-KEEP_ALIVE_SECONDS = 4.5
+_PROGRESS_SECONDS = 1.0
 _WORK = {"embedding": "makes embeddings", "rerank": "scores pairs of texts"}
 _ROUTES = {"embedding": "/v1/embeddings, /v1/rerank or /v1/score", "rerank": "/v1/rerank or /v1/score"}
 
 
 class Service:
     """``names`` are what the ``model`` field may say for the model itself, the first one is shown; ``context`` is in
-    tokens; ``queue`` bounds the sequences or texts that wait for the engine. ``task`` is the model's; ``encoder`` is
-    set before the prompter for one that encodes. ``adapter_loader`` is None unless clients may load LoRA adapters;
-    ``images`` brings those of conversations."""
+    tokens; ``queue`` bounds the sequences or texts that wait for the engine. ``task`` is the model's, ``engine`` and
+    ``device`` what runs it; ``encoder`` is set before the prompter for one that encodes. ``adapter_loader`` is None
+    unless clients may load LoRA adapters; ``images`` brings those of conversations."""
 
     def __init__(
         self,
@@ -46,43 +47,71 @@ class Service:
         context: int,
         queue: int,
         task: str = "chat",
+        engine: str = "",
+        device: str = "",
     ) -> None:
         self.names = names
+        self.engine = engine
+        self.device = device
         self.context = context
         self.task = task
         self.encoder: TextEncoder | None = None
         self.keeper = keeper
         self.metrics = metrics
         self.created = int(time.time())
-        self.draining = False
         self.adapter_loader: AdapterLoader | None = None
         self.images = Images(False, None)
         self.prompter: asyncio.Future[Prompter] = asyncio.get_running_loop().create_future()
         self._queue = queue
         self._held = 0  # requests that wait for the prompter
         self._streams: set[EventStream] = set()
+        self._watching: set[EventStream] = set()  # those that want to know what they wait for
+        self._watch: asyncio.Task[None] | None = None
 
-    async def pulse(self) -> None:
-        """Write a comment to the streams that are quiet, for ever."""
-        while True:
-            await asyncio.sleep(KEEP_ALIVE_SECONDS)
-            for stream in self._streams:
-                if stream.quiet:
-                    stream.write(stream.alive(self.keeper.doing))
-                stream.quiet = True
+    def pulse(self) -> None:
+        """Write a comment to the streams that were quiet since the last time."""
+        for stream in self._streams:
+            if stream.quiet:
+                stream.write(stream.alive(self.keeper.doing))
+            stream.quiet = True
 
     @contextmanager
-    def keeping_alive(self, stream: EventStream) -> Iterator[None]:
-        """Look after a stream while the block runs."""
+    def keeping_alive(self, stream: EventStream, *, progress: bool | None = False) -> Iterator[None]:
+        """Look after a stream while the block runs; tell it of ``progress`` if it is to be, or its request's header
+        says so."""
         self._streams.add(stream)
+        if progress or asked_by_header():
+            self._watching.add(stream)
+            if self._watch is None or self._watch.done():
+                self._watch = asyncio.create_task(self._tell_progress(), context=Context())
         try:
             yield
         finally:
             self._streams.discard(stream)
+            self._watching.discard(stream)
+
+    def tell_held(self, stream: EventStream) -> None:
+        """Show a stream to live whose request waits for the engine."""
+        if self.keeper.ready:
+            return
+        watches = stream in self._watching
+        stream.write(
+            progress_event(self.keeper, self.names[0]) if watches else stream.alive(self.keeper.doing)
+        )
+
+    async def _tell_progress(self) -> None:
+        while self._watching:
+            await asyncio.sleep(_PROGRESS_SECONDS)
+            for stream in self._watching:
+                self.tell_held(stream)
+
+    def keep(self, seconds: float | None) -> None:
+        """A request says how long the model is to stay loaded after it."""
+        if seconds is not None:
+            self.keeper.keep_alive = seconds
 
     def check(self, request: Parameters, sequences: int) -> None:
         """Raise what speaks against taking a request, before anything is spent on it."""
-        self.check_name(request.model)
         if self.task in ENCODER_TASKS:
             raise TaskNotServed(
                 f"The model {self.names[0]!r} {_WORK[self.task]}; it does not generate text.",
@@ -91,10 +120,10 @@ class Service:
             )
         request.check()
         self._check_room(sequences)
+        self.keep(request.keep_alive)
 
-    def check_encodes(self, name: str, tasks: tuple[str, ...], texts: int) -> None:
+    def check_encodes(self, tasks: tuple[str, ...], texts: int) -> None:
         """As ``check``, for a request that a model of one of ``tasks`` can serve."""
-        self.check_name(name)
         if self.task not in tasks:
             wanted = "embeddings" if tasks == ("embedding",) else "scores"
             routes = _ROUTES.get(self.task, "/v1/chat/completions or /v1/completions")
@@ -142,11 +171,19 @@ class Service:
                 f"The model {quoted(name)} is not served here.", hint=f"Use {self.names[0]!r}.", param="model"
             )
 
-    async def until_prompter(self) -> None:
-        """Wait for the prompter: for the weights. Raises what made it impossible."""
+    async def until_prompter(self, *, engine: bool = True) -> None:
+        """Wait for the prompter: for the weights, which are fetched if nobody asked for them before. With ``engine``
+        that is started too, beside. Raises what made it impossible."""
         if self.prompter.done():
             return
-        waits: list[asyncio.Future[Any]] = [self.prompter, self.keeper.fatal]
+        refusal = self.keeper.refusal()
+        if refusal is not None:
+            raise refusal
+        if engine:
+            self.keeper.wants.ask_engine()
+        self.keeper.wants.ask_weights()
+        setback = self.keeper.setback
+        waits: list[asyncio.Future[Any]] = [self.prompter, setback]
         self._held += 1
         try:
             exchange = EXCHANGE.get()
@@ -156,8 +193,8 @@ class Service:
             self._held -= 1
         if not done and exchange is not None:
             raise exchange.late()
-        if self.keeper.fatal.done():
-            raise self.keeper.fatal.result()
+        if setback.done():
+            raise setback.result()
 
     async def chat(self, request: ChatRequest, reader: Reader) -> Answer:
         """Submit a conversation. Needs the prompter. Raises ``RequestError``."""

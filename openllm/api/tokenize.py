@@ -78,11 +78,10 @@ class DetokenizeRequest(Body):
     response_class=JSONResponse,
     responses={200: {"model": Tokens}},
 )
-async def tokenize(body: TokenizeRequest, service: Served) -> Response:
-    if body.model is not None:
-        service.check_name(body.model)
+async def tokenize(body: TokenizeRequest, models: Served) -> Response:
+    service = models.find(body.model)
     body.check()
-    await service.until_prompter()
+    await service.until_prompter(engine=False)
     prompter = service.prompter.result()
     chat = None if body.messages is None else await _chat(body, body.messages, service)
 
@@ -101,10 +100,9 @@ async def tokenize(body: TokenizeRequest, service: Served) -> Response:
     response_class=JSONResponse,
     responses={200: {"model": Detokenized}},
 )
-async def detokenize(body: DetokenizeRequest, service: Served) -> Response:
-    if body.model is not None:
-        service.check_name(body.model)
-    await service.until_prompter()
+async def detokenize(body: DetokenizeRequest, models: Served) -> Response:
+    service = models.find(body.model)
+    await service.until_prompter(engine=False)
     tokenizer = service.prompter.result().tokenizer
 
     def answer() -> Response:

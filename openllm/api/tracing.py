@@ -28,19 +28,18 @@ _PROBES = frozenset(("/livez", "/readyz", "/metrics"))
 
 
 class Tracer:
-    """Sends spans of the server of ``model`` to ``endpoint``, in batches, from a thread of its own."""
+    """Sends spans to ``endpoint``, in batches, from a thread of its own."""
 
-    def __init__(self, model: str, exporter: SpanExporter) -> None:
-        self._model = model
+    def __init__(self, exporter: SpanExporter) -> None:
         self._provider = TracerProvider(resource=Resource.create({"service.name": "openllm"}))
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("openllm")
         self._propagator = TraceContextTextMapPropagator()
 
     @classmethod
-    def to(cls, endpoint: str, model: str) -> Tracer:
+    def to(cls, endpoint: str) -> Tracer:
         """``endpoint`` is the base address of an OTLP/HTTP receiver, as in OTEL_EXPORTER_OTLP_ENDPOINT."""
-        return cls(model, OTLPSpanExporter(endpoint=endpoint.rstrip("/") + "/v1/traces"))
+        return cls(OTLPSpanExporter(endpoint=endpoint.rstrip("/") + "/v1/traces"))
 
     def responded(self, exchange: Exchange) -> None:
         """Write the span of a request that is over. Probes have none."""
@@ -82,7 +81,7 @@ class Tracer:
         prompt_tokens, answer_tokens = exchange.used()
         span.set_attribute("gen_ai.operation.name", _OPERATIONS.get(exchange.route, "chat"))
         span.set_attribute("gen_ai.provider.name", "openllm")
-        span.set_attribute("gen_ai.request.model", self._model)
+        span.set_attribute("gen_ai.request.model", exchange.model)
         span.set_attribute("gen_ai.usage.input_tokens", prompt_tokens)
         span.set_attribute("gen_ai.usage.output_tokens", answer_tokens)
         span.set_attribute("gen_ai.response.finish_reasons", finishes(exchange))

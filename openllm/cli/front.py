@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from openllm.cli.options import parse_size, takes
+from openllm.cli.options import parse_duration, parse_size, takes
 from openllm.cli.settings import server_key, ssl_password
 from openllm.errors import EngineMissing, UsageError
 
@@ -23,6 +24,7 @@ _SHORTEST_QUEUE = 2048
 # One request has up to 2,048 texts, and each is done with in far less time than an answer is generated.
 _TEXTS_PER_RUNNING = 64
 _SHORTEST_TEXT_QUEUE = 16_384
+_PATIENCE = 10.0
 _MAX_BODY = 32 * 1024 * 1024
 
 
@@ -75,6 +77,25 @@ class FrontChoices(NamedTuple):
     otel_endpoint: Annotated[
         str | None, typer.Option(metavar="URL", help="Send traces there (OTLP over HTTP).")
     ] = None
+    idle_timeout: Annotated[
+        float | None,
+        typer.Option(
+            parser=parse_duration,
+            metavar="TIME",
+            help="Stop the engine after so long without a request, e.g. 5m; never by default.",
+        ),
+    ] = None
+    start_asleep: Annotated[
+        bool, typer.Option("--start-asleep", help="Start the engine at the first request.")
+    ] = False
+    patience: Annotated[
+        float | None,
+        typer.Option(
+            parser=parse_duration,
+            metavar="TIME",
+            help="Of several models: how long a request waits until a busy one is unloaded for it; 10s by default.",
+        ),
+    ] = None
     drain_timeout: Annotated[
         float, typer.Option(min=0, help="Seconds that open answers have to end after SIGTERM.")
     ] = 30.0
@@ -101,15 +122,15 @@ class FrontChoices(NamedTuple):
             self._check_tracing(self.otel_endpoint)
         return Guard(self._keys(host), self._tls())
 
-    def options(
-        self, guard: Guard, names: tuple[str, ...], plan: Plan, image_hosts: tuple[str, ...]
-    ) -> FrontOptions:
-        """These choices for a model of these names that is run as planned."""
+    def longest_queue(self, plan: Plan) -> int:
+        """Sequences or texts that may wait for a model that is run as planned."""
+        return _usual_queue(plan) if self.queue is None else self.queue
+
+    def options(self, guard: Guard, image_hosts: tuple[str, ...], memory: int | None) -> FrontOptions:
+        """These choices; ``memory`` is what several models share."""
         from openllm.api.options import FrontOptions
 
         return FrontOptions(
-            names=names,
-            queue=_usual_queue(plan) if self.queue is None else self.queue,
             drain_seconds=self.drain_timeout,
             stall_seconds=self.stall_timeout,
             load_seconds=self.load_timeout,
@@ -122,6 +143,10 @@ class FrontChoices(NamedTuple):
             access_log=self.access_log.value,
             otel_endpoint=self.otel_endpoint,
             image_hosts=image_hosts,
+            idle_seconds=math.inf if self.idle_timeout is None else self.idle_timeout,
+            start_asleep=self.start_asleep,
+            memory=memory,
+            patience=_PATIENCE if self.patience is None else self.patience,
         )
 
     def _keys(self, host: str) -> KeyRing | None:

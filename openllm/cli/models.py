@@ -49,7 +49,11 @@ def models(
 
     settings = read_settings(offline=True)
     registry = Registry.open(settings.recipes)
+<<<<<<< HEAD
     entries = [_entry(found, registry, settings) for found in _matching(registry, name)]
+=======
+    entries = [Entry(found, pulled(found, registry, settings)) for found in _matching(registry, name)]
+>>>>>>> main
     if machine is not None and len(entries) > 1:
         raise UsageError(
             "--machine wants the name of one model.", hint="Add it: openllm models NAME --machine MACHINE"
@@ -71,11 +75,12 @@ def _matching(registry: Registry, name: str | None) -> list[Found]:
     from openllm.recipes.names import normal
 
     wanted = normal(name)
-    named = [found for found in registry.models() if any(wanted in each for each in _names(found))]
+    named = [found for found in registry.models() if any(wanted in each for each in names_of(found))]
     return named or [registry.find(name)]
 
 
-def _names(found: Found) -> list[str]:
+def names_of(found: Found) -> list[str]:
+    """What a model is called, in normal form."""
     from openllm.recipes.names import normal
 
     names = [found.name, found.family.title, *found.model.aliases]
@@ -84,7 +89,12 @@ def _names(found: Found) -> list[str]:
     return [normal(each) for each in names]
 
 
+<<<<<<< HEAD
 def _entry(found: Found, registry: Registry, settings: Settings) -> Entry:
+=======
+def pulled(found: Found, registry: Registry, settings: Settings) -> frozenset[str]:
+    """The variants of a model whose weights are here."""
+>>>>>>> main
     from openllm.weights.inspect import manifests
     from openllm.weights.made import made_manifests
     from openllm.weights.store import Store

@@ -43,6 +43,13 @@ def parse_size(text: str) -> int:
     return int(float(number) * (1000 if decimal else 1024) ** _UNITS[unit.lower()])
 
 
+def parse_duration(text: str) -> float:
+    """Seconds of "30s", "5m" or "1h"; infinite for "never" and "-1". Raises ``UsageError`` for anything else."""
+    from openllm.fleet.duration import parse_duration as parse
+
+    return parse(text)
+
+
 class PlanOptions(NamedTuple):
     """What a caller may insist on. A field's annotation is its option; None leaves the choice to the plan."""
 

@@ -20,12 +20,14 @@ def resolve(
     settings: Settings,
     *,
     machine: Machine | None = None,
+    memory: int | None = None,
     fresh: bool = False,
 ) -> Plan:
     """Plan ``model`` for this machine, or for ``machine`` as if every engine were installed there.
 
     Quick for recipes and local files; a hub id without a recipe asks the hub for its headers, unless
-    ``settings.offline``; ``fresh`` asks it for a newer commit of what is here.
+    ``settings.offline``; ``memory`` are the most bytes that it may take; ``fresh`` asks the hub for a
+    newer commit of what is here.
 
     Raises what the registry, ``weights.inspect``, ``weights.adapter`` and ``make_plan`` raise.
     """
@@ -36,7 +38,7 @@ def resolve(
     adapters = _adapters(overrides, settings)
     if machine is None:
         found = find_manifests(model, settings, fresh=fresh, quantize=overrides.quantize)
-        here = this_machine(settings)
+        here = limited(this_machine(settings), memory)
         return make_plan(found, here, overrides, installed=engines_installed(), adapters=adapters)
     found = find_published(model, settings, fresh=fresh)
     return make_plan(found, machine, overrides, installed=EVERYTHING, adapters=adapters)
@@ -99,6 +101,16 @@ def _adapters(overrides: Overrides, settings: Settings) -> list[Adapter]:
     from openllm.weights.adapter import inspect_adapter
 
     return [inspect_adapter(ref, hub=settings.hub, offline=settings.offline) for ref in overrides.adapters]
+
+
+def limited(machine: Machine, memory: int | None) -> Machine:
+    """The machine with no more than so many bytes free."""
+    import msgspec
+
+    if memory is None:
+        return machine
+    gpus = tuple(msgspec.structs.replace(gpu, free=min(gpu.free, memory)) for gpu in machine.gpus)
+    return msgspec.structs.replace(machine, free_memory=min(machine.free_memory, memory), gpus=gpus)
 
 
 def this_machine(settings: Settings) -> Machine:

@@ -6,14 +6,14 @@ import errno
 import gc
 import shutil
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from openllm.cli.data import DataChoices, takes_data_choices
 from openllm.cli.front import FrontChoices, takes_front_choices
 from openllm.cli.operate import Begun, OperateChoices, takes_operate_choices
-from openllm.cli.options import ModelName, PlanOptions, takes_plan_options
+from openllm.cli.options import PlanOptions, parse_size, takes_plan_options
 from openllm.errors import PortInUse, UnsupportedOption, UsageError
 
 if TYPE_CHECKING:
@@ -21,13 +21,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from openllm.api.offer import Offer
     from openllm.batches.storage import DataFolder
     from openllm.cli.front import Guard
     from openllm.cli.settings import Settings
+    from openllm.cli.several import Planned
     from openllm.errors import MachineError
     from openllm.fleet.spawn import Spawned, Spawner
     from openllm.fleet.supply import Supply
     from openllm.plan import Plan
+
+
+ModelNames = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="MODEL...",
+        help="A name of `openllm models`, org/name of the hub, a folder, or a .gguf file. Several are"
+        " loaded as they are asked for.",
+        show_default=False,
+    ),
+]
 
 
 @takes_plan_options
@@ -35,7 +48,7 @@ if TYPE_CHECKING:
 @takes_data_choices
 @takes_operate_choices
 def start(
-    model: ModelName,
+    models: ModelNames = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
@@ -50,6 +63,21 @@ def start(
             metavar="HOST", help="Fetch images of messages from this host, or * for any; repeatable."
         ),
     ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Serve all models of `openllm models` whose weights are here.")
+    ] = False,
+    memory: Annotated[
+        int | None,
+        typer.Option(
+            parser=parse_size,
+            metavar="SIZE",
+            help="Most memory of all engines together; what is free by default.",
+        ),
+    ] = None,
+    pin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODEL", help="Of several models, keep this one loaded; repeatable."),
+    ] = None,
     template: Annotated[
         bool,
         typer.Option("--template/--no-template", help="Keep the engine imported, to start runners fast."),
@@ -60,50 +88,135 @@ def start(
     data: DataChoices,
     operate: OperateChoices,
 ) -> None:
-    """Serve a model behind an OpenAI-compatible API."""
-    if dry_run:
-        _print_plan(model, options)
+    """Serve one or more models behind an OpenAI-compatible API."""
+    chosen = _Chosen(
+        host, port, engine_option or [], allow_image_urls or [], template, options, front, data, operate
+    )
+    names = models or []
+    if everything or len(names) > 1:
+        _start_several(chosen, _Several(names, everything, memory, tuple(pin or ())), dry_run=dry_run)
         return
-    engine_options = _pairs(engine_option or [])
-    guard = front.guard(host)
-    begun = operate.begin(lambda: _listen(host, port), guard.scheme)
-    spawner, likely = _spawner(template, begun.tell), _likely_engine(options)
-    early = spawner.spawn(likely, threads=options.threads)
-    gc.disable()  # imports leave lasting objects only; the server collects once and goes on as usual
+    if not names:
+        raise UsageError(
+            "No model is named.", hint="Name one of `openllm models`, or give --all.", param="models"
+        )
+    if pin:
+        raise UsageError("--pin is for several models: one stays loaded by itself.", hint="Leave it out.")
+    if dry_run:
+        _print_plan(names[0], options, memory)
+    else:
+        _start_one(chosen, names[0], memory)
+
+
+class _Chosen(NamedTuple):
+    """What does not depend on how many models there are."""
+
+    host: str
+    port: int
+    engine_option: list[str]
+    image_hosts: list[str]
+    template: bool
+    options: PlanOptions
+    front: FrontChoices
+    data: DataChoices
+    operate: OperateChoices
+
+    def begin(self, guard: Guard) -> Begun:
+        """Listen, and keep the collector from looking at what is imported now: the server collects once, and goes on as
+        usual."""
+        begun = self.operate.begin(lambda: _listen(self.host, self.port), guard.scheme)
+        gc.disable()
+        return begun
+
+    def folder(self, begun: Begun) -> Path | DataFolder | MachineError:
+        return self.data.folder() if begun.bequest is None else self.data.later_folder()
+
+
+def _start_one(chosen: _Chosen, model: str, memory: int | None) -> None:
+    options, front = chosen.options, chosen.front
+    engine_options = _pairs(chosen.engine_option)
+    guard = front.guard(chosen.host)
+    begun = chosen.begin(guard)
+    spawner, likely = _spawner(chosen.template, begun.tell), _likely_engine(options)
+    early = None if front.start_asleep else spawner.spawn(likely, threads=options.threads)
     try:
         from openllm.cli.resolve import resolve
 
         settings = options.settings()
-        plan = resolve(model, options.overrides(), settings)
-        _check_images(plan, allow_image_urls)
-        if template and plan.engine != likely:  # later runners come from this one's template
+        plan = resolve(model, options.overrides(), settings, memory=memory)
+        _check_images(plan, chosen.image_hosts)
+        if early is not None and chosen.template and plan.engine != likely:
+            # Later runners come from this one's template.
             early.child.kill()
             spawner.close()
             early = spawner.spawn(plan.engine, threads=options.threads)
         supply = _supply(plan, settings, engine_options)
-        folder = data.folder() if begun.bequest is None else data.later_folder()
-        weights, adapters = supply.here(), supply.adapters_here()
-        if weights is not None and adapters is not None:
-            early.load(supply.config(weights, adapters))
+        folder = chosen.folder(begun)
+        if early is not None:
+            _load_early(early, supply)
     except BaseException:
-        early.child.kill()
+        if early is not None:
+            early.child.kill()
         spawner.close()
         raise
-    _serve(
-        begun,
-        model,
-        settings,
-        supply,
-        (spawner, early),
-        front,
-        guard,
-        data,
-        folder,
-        tuple(allow_image_urls or ()),
-    )
+    offer = _offer(supply, tuple(dict.fromkeys((plan.name, model))), front, early=early)
+    _serve(begun, [offer], offer.names, chosen, settings, guard, folder, spawner, None)
 
 
-def _check_images(plan: Plan, hosts: list[str] | None) -> None:
+class _Several(NamedTuple):
+    """Which models, and what they may take."""
+
+    names: list[str]
+    everything: bool
+    memory: int | None
+    pinned: tuple[str, ...]
+
+    def plan(self, options: PlanOptions, settings: Settings) -> tuple[list[Planned], int]:
+        """The plans, and the bytes that they share. Raises what speaks against them."""
+        from openllm.cli.resolve import this_machine
+        from openllm.cli.several import budget, check_options, plan_all, plan_named
+
+        if self.everything and self.names:
+            raise UsageError("--all is given, and models too.", hint="Leave one of them out.")
+        check_options(options)
+        memory = budget(self.memory, this_machine(settings))
+        if self.everything:
+            return plan_all(options, settings, memory), memory
+        return plan_named(self.names, options, settings, memory), memory
+
+
+def _start_several(chosen: _Chosen, several: _Several, *, dry_run: bool) -> None:
+    from openllm.cli.several import check_memory
+
+    options, front = chosen.options, chosen.front
+    settings = options.settings()
+    if dry_run:
+        _print_plans([each.plan for each in several.plan(options, settings)[0]])
+        return
+    engine_options = _pairs(chosen.engine_option)
+    guard = front.guard(chosen.host)
+    begun = chosen.begin(guard)
+    planned, memory = several.plan(options, settings)
+    pinned = check_memory(planned, several.pinned, memory)
+    if not any(each.plan.sees for each in planned):
+        _check_images(planned[0].plan, chosen.image_hosts)
+    offers = [
+        _offer(_supply(plan, settings, engine_options), names, front, pinned=names[0] in pinned)
+        for plan, names in planned
+    ]
+    names = tuple(offer.names[0] for offer in offers)
+    spawner = _spawner(chosen.template, begun.tell)
+    _serve(begun, offers, names, chosen, settings, guard, chosen.folder(begun), spawner, memory)
+
+
+def _load_early(early: Spawned, supply: Supply) -> None:
+    """Tell the runner what to load, if nothing must be fetched."""
+    weights, adapters = supply.here(), supply.adapters_here()
+    if weights is not None and adapters is not None:
+        early.load(supply.config(weights, adapters))
+
+
+def _check_images(plan: Plan, hosts: list[str]) -> None:
     if hosts and not plan.sees:
         raise UnsupportedOption(
             f"{plan.name} on {plan.engine} takes text only; --allow-image-urls changes nothing.",
@@ -112,11 +225,19 @@ def _check_images(plan: Plan, hosts: list[str] | None) -> None:
         )
 
 
-def _print_plan(model: str, options: PlanOptions) -> None:
-    from openllm.cli.plan import print_plan
+def _print_plan(model: str, options: PlanOptions, memory: int | None) -> None:
     from openllm.cli.resolve import resolve
 
-    print_plan(resolve(model, options.overrides(), options.settings()))
+    _print_plans([resolve(model, options.overrides(), options.settings(), memory=memory)])
+
+
+def _print_plans(plans: list[Plan]) -> None:
+    from openllm.cli.plan import print_plan
+
+    for number, plan in enumerate(plans):
+        if number:
+            print()
+        print_plan(plan)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -179,23 +300,38 @@ def _likely_engine(options: PlanOptions) -> str:
     return options.backend or ("vllm" if on_vllm else "openvino")
 
 
+def _offer(
+    supply: Supply,
+    names: tuple[str, ...],
+    front: FrontChoices,
+    *,
+    early: Spawned | None = None,
+    pinned: bool = False,
+) -> Offer:
+    from openllm.api.offer import Offer
+
+    return Offer(supply, names, front.longest_queue(supply.plan), early, pinned)
+
+
 def _serve(
     begun: Begun,
-    model: str,
+    offers: list[Offer],
+    names: tuple[str, ...],
+    chosen: _Chosen,
     settings: Settings,
-    supply: Supply,
-    runners: tuple[Spawner, Spawned],
-    front: FrontChoices,
     guard: Guard,
-    data: DataChoices,
     folder: Path | DataFolder | MachineError,
-    image_hosts: tuple[str, ...],
+    spawner: Spawner,
+    memory: int | None,
 ) -> None:
-    plan = supply.plan
     from openllm.fleet.port import address
 
+    for offer in offers:
+        plan = offer.supply.plan
+        begun.tell(
+            f"{offer.names[0]}: {plan.engine} on {plan.device}, {plan.quantization}, context {plan.context}"
+        )
     url = address(begun.sock, guard.scheme)
-    begun.tell(f"{plan.name}: {plan.engine} on {plan.device}, {plan.quantization}, context {plan.context}")
 
     # True from here on: the kernel accepts and queues connections while the server is imported.
     begun.tell(f"listening on {url}")
@@ -203,7 +339,7 @@ def _serve(
     from openllm.cli.resolve import find_manifests
 
     find = partial(find_manifests, settings=settings._replace(offline=True))
-    options = front.options(guard, tuple(dict.fromkeys((plan.name, model))), plan, image_hosts)
-    kept = data.options(folder, plan.concurrency)
-    operation = begun.operation(options.names, url, front.drain_timeout)
-    serve(begun.sock, supply, options, kept=kept, runners=runners, operation=operation, find=find)
+    options = chosen.front.options(guard, tuple(chosen.image_hosts), memory)
+    kept = chosen.data.options(folder, max(offer.supply.plan.concurrency for offer in offers))
+    operation = begun.operation(names, url, chosen.front.drain_timeout)
+    serve(begun.sock, offers, options, kept=kept, spawner=spawner, operation=operation, find=find)

@@ -19,10 +19,12 @@ from openllm.errors import UnsupportedOption, UnsupportedParameter
 
 
 class EchoOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Seconds that a step (``delay``) and the start (``load``) pretend to take."""
+    """Seconds that a step (``delay``) and the start (``load``) pretend to take, and bytes that are held in place of
+    weights (``memory``)."""
 
     delay: float = 0.0
     load: float = 0.0
+    memory: int = 0
 
 
 def read_options(options: dict[str, str]) -> EchoOptions:
@@ -31,7 +33,9 @@ def read_options(options: dict[str, str]) -> EchoOptions:
         return msgspec.convert(options, EchoOptions, strict=False)
     except msgspec.ValidationError as error:
         raise UnsupportedOption(
-            f"Echo engine: {error}.", hint="Its options are delay=SECONDS and load=SECONDS.", param="options"
+            f"Echo engine: {error}.",
+            hint="Its options are delay=SECONDS, load=SECONDS and memory=BYTES.",
+            param="options",
         ) from error
 
 
@@ -87,6 +91,7 @@ class EchoEngine:
         self._width = config.max_sequences
         self._delay = options.delay
         self._sequences: dict[int, EchoSequence] = {}
+        self._ballast = b"\1" * options.memory
         report("loading the echo engine")
         time.sleep(options.load)
 

@@ -41,7 +41,7 @@ def _form(module: Any, label: str, weights: Any) -> tuple[str, int]:
         return _packed(module, label, weights)
     if weights.dim() < 2 and label == "weight" and not weights.numel():
         return _packed_away(module, weights)
-    if weights.dim() < 2 or "scale" in label or "zero" in label:
+    if weights.dim() < 2 or any(part in label for part in ("scale", "zero", "azp")):
         return UNKNOWN, 0
     return _NAMES.get(weights.dtype, UNKNOWN), int(weights.numel())
 

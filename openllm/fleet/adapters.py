@@ -49,6 +49,11 @@ class Adapters:
     def find(self, name: str) -> Served | None:
         return self._served.get(name)
 
+    @property
+    def changing(self) -> bool:
+        """Is a change under way?"""
+        return self._turn.locked()
+
     def begin(self, files: Iterable[AdapterFiles]) -> None:
         """These are what the first runner loads."""
         self._files = {each.name: each for each in files}

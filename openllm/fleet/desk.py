@@ -34,7 +34,8 @@ class Desk:
     for, goes to the next one first, one submission at a time (see ``Suspects``).
 
     ``vocabulary`` is above every token id that the engine may make. ``fruitful`` is whether the runner of now, or the
-    last one, has brought anything.
+    last one, has brought anything. ``turned`` is called when the first sequence comes, when the last one has ended,
+    with each that comes while there is no runner, and when a paused runner has none left.
     """
 
     def __init__(self, observer: Observer, clock: Callable[[], float]) -> None:
@@ -50,6 +51,8 @@ class Desk:
         self._usual_tokens = _FIRST_GUESS
         self._room = Room(0)
         self._send: Send | None = None
+        self.turned: Callable[[], None] = _nobody
+        self._paused = False
         self.vocabulary = _ANY_ID
         self.fruitful = False
         self._busy_since = self.last_heard = clock()
@@ -113,12 +116,19 @@ class Desk:
         self.last_heard = self._clock()
         self._dispatch()
 
+    def pause(self, paused: bool) -> None:
+        """Give the runner no more sequences, or go on doing so; those that it has are answered."""
+        self._paused = paused
+        if not paused:
+            self._dispatch()
+
     def close(self, message: str) -> bool:
         """The runner is gone: what may run again waits for that, the rest ends with ``message``.
 
         Returns whether one submission is to blame that will be tried again: that says little about the engine.
         """
         self._send = None
+        self._paused = False
         lost = [self._sequences[i] for i in sorted(self._at_runner)]
         self._at_runner.clear()
         submissions = list(dict.fromkeys(sequence.submission for sequence in lost))
@@ -225,7 +235,7 @@ class Desk:
 
     def free(self) -> int:
         """Sequences that the runner would take at once; 0 while there is none, or while others wait."""
-        if self._send is None or self._queue or self._suspects:
+        if self._send is None or self._paused or self._queue or self._suspects:
             return 0
         return max(0, self._room.live - len(self._at_runner))
 
@@ -237,6 +247,27 @@ class Desk:
     def expected_tokens(self, most: int) -> float:
         """How long an answer of at most ``most`` tokens will be, judged by those before it."""
         return min(most, self._usual_tokens)
+
+    @property
+    def at_runner(self) -> int:
+        """Sequences that the runner has."""
+        return len(self._at_runner)
+
+    @property
+    def live_at_runner(self) -> int:
+        """As ``at_runner``, without background work."""
+        return sum(not self._sequences[i].submission.caller.background for i in self._at_runner)
+
+    def oldest(self) -> tuple[float, bool] | None:
+        """When the oldest live sequence came, and True; that of background work, and False, where nothing else is
+        open; None where nothing is."""
+        background: float | None = None
+        for sequence in self._sequences.values():  # in the order in which they came
+            submission = sequence.submission
+            if not submission.caller.background:
+                return submission.submitted_at, True
+            background = submission.submitted_at if background is None else background
+        return None if background is None else (background, False)
 
     def answering(self, adapter: str) -> int:
         """Open sequences of a LoRA adapter."""
@@ -253,14 +284,17 @@ class Desk:
     def _take_in(self, submission: Submission) -> None:
         caller = submission.caller
         queue = self._queue_of(caller)
+        first = not self._sequences
         for sequence in submission.sequences:
             self._sequences[sequence.id] = sequence
             queue.push(caller.name, sequence.id, sequence)
+        if first or self._send is None:
+            self.turned()
         self._dispatch()
 
     def _dispatch(self) -> None:
         """Send the runner as many sequences as it has room for."""
-        if self._send is None:
+        if self._send is None or self._paused:
             return
         generations: list[Generation] = []
         encodings: list[Encoding] = []
@@ -314,6 +348,11 @@ class Desk:
             self._take_back(sequence)
         if not submission.open_ids:
             self._suspects.remove(submission)
+        self._tell_if_done()
+
+    def _tell_if_done(self) -> None:
+        if not self._sequences or (self._paused and not self._at_runner):
+            self.turned()
 
     def _take_back(self, sequence: Sequence) -> None:
         """Out of where it waits, if it does."""
@@ -351,6 +390,11 @@ class Desk:
                 self._observer.finished("error")
         self._suspects.remove(submission)
         submission.fail(message, kind)
+        self._tell_if_done()
+
+
+def _nobody() -> None:
+    """Whom to tell where nobody wants to know."""
 
 
 def _check_numbers(vector: Vector) -> None:

@@ -22,5 +22,8 @@ class Observer(Protocol):
     def finished(self, reason: FinishReason) -> None:
         """A sequence ended."""
 
+    def woke(self, seconds: float) -> None:
+        """A model that was asleep is ready, so long after it was asked for."""
+
     def restarted(self) -> None:
         """A runner that ended is started again."""

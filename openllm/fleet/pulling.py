@@ -23,9 +23,11 @@ from openllm.weights.pull_messages import (
 from openllm.weights.sizes import size_text
 
 _LINE_BYTES = 1 << 20
+Tell = Callable[[str, float | None], None]
+"""Told what is being done, and the part of it that is behind us, 0 to 1, if that is known."""
 
 
-async def pull(request: PullRequest, reporter: Reporter, progress: Callable[[str], None]) -> Weights:
+async def pull(request: PullRequest, reporter: Reporter, progress: Tell) -> Weights:
     """Run one pull to its end; ``reporter`` is for the terminal, ``progress`` for the state that clients see.
 
     The child ends with this task. Raises the ``WeightsError`` that it met.
@@ -64,7 +66,7 @@ async def _follow(child: Process, relay: _Relay) -> Weights:
 class _Relay:
     """Turns events back into calls of a reporter."""
 
-    def __init__(self, reporter: Reporter, progress: Callable[[str], None]) -> None:
+    def __init__(self, reporter: Reporter, progress: Tell) -> None:
         self._reporter = reporter
         self._progress = progress
         self._shown: Progress | None = None
@@ -78,8 +80,10 @@ class _Relay:
         self._shown = event
         if event.done == event.total:
             self._reporter.finish()
-        self._progress(f"getting the weights: {size_text(event.done)} of {size_text(event.total)}")
+        done, total = event.done, event.total
+        part = done / total if total else None
+        self._progress(f"getting the weights: {size_text(done)} of {size_text(total)}", part)
 
     def note(self, text: str) -> None:
         self._reporter.note(text)
-        self._progress(text)
+        self._progress(text, None)

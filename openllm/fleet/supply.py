@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from openllm.engines.base import MOST_IMAGES, AdapterFiles, EncoderSteps, EngineConfig
-from openllm.fleet.pulling import pull
+from openllm.fleet.pulling import Tell, pull
 from openllm.formats.sentence_model import Steps, read_activation, read_sentence_model
 from openllm.plan import Plan
 from openllm.weights.adapter import adapter_manifest
@@ -53,7 +53,7 @@ class Supply:
             return open_local(manifest.source, manifest.format)
         return self._store.ready(manifest)
 
-    async def __call__(self, progress: Callable[[str], None]) -> EngineConfig:
+    async def __call__(self, progress: Tell) -> EngineConfig:
         """Fetch what is missing, telling ``progress``; what the engine is to load. Raises ``WeightsError``."""
         weights = self.here()
         if weights is None:
@@ -76,9 +76,7 @@ class Supply:
             found.append(AdapterFiles(adapter.name, folder.path))
         return tuple(found)
 
-    async def adapter(
-        self, name: str, source: HubFiles | LocalPath, progress: Callable[[str], None]
-    ) -> Weights:
+    async def adapter(self, name: str, source: HubFiles | LocalPath, progress: Tell) -> Weights:
         """A LoRA adapter's folder, fetched by a child process if it must be. Raises ``WeightsError``."""
         here = self._adapter_here(name, source)
         return here or await pull(self._request(adapter_manifest(name, source)), self._reporter, progress)

@@ -3,6 +3,7 @@
 from openllm.machine.known import find, load, named, names, sizes
 from openllm.machine.packages import EVERYTHING, engines_installed
 from openllm.machine.probe import probe
+from openllm.machine.resident import resident_bytes
 from openllm.machine.values import Gpu, Machine
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "named",
     "names",
     "probe",
+    "resident_bytes",
     "sizes",
 ]

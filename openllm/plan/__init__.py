@@ -1,6 +1,7 @@
 """Every decision of a start, made once and purely, each with its reason."""
 
 from openllm.plan.adapters import check_adapters, check_backend
+from openllm.plan.footprint import footprint
 from openllm.plan.make import make_plan
 from openllm.plan.narrow import of_variant
 from openllm.plan.options import Option, options
@@ -17,6 +18,7 @@ __all__ = [
     "Plan",
     "check_adapters",
     "check_backend",
+    "footprint",
     "make_plan",
     "of_variant",
     "options",

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from openllm.api.answer import Usage
-from openllm.api.dialect import PieceReader, Translation, tell_held
+from openllm.api.dialect import PieceReader, Translation
 from openllm.api.disconnect import answered
 from openllm.api.documented import streamed_events
 from openllm.api.event_stream import EventStream, told_error
@@ -31,8 +31,8 @@ router = APIRouter(
 @router.post(
     "", summary="Answer a conversation", responses=streamed_events(MessageObject, "content_block_delta")
 )
-async def create_message(body: MessageRequest, request: Request, service: Served) -> Response:
-    service.check_name(body.model)
+async def create_message(body: MessageRequest, request: Request, models: Served) -> Response:
+    service = models.find(body.model)
     translation = await aside(body.translate)
     service.check(translation.chat, 1)
     message = MessageBody.make(body.model, body.max_tokens)
@@ -44,8 +44,8 @@ async def create_message(body: MessageRequest, request: Request, service: Served
 @router.post(
     "/count_tokens", summary="Count the tokens of the prompt", responses={200: {"model": TokenCount}}
 )
-async def count_tokens(body: CountTokensRequest, request: Request, service: Served) -> Response:
-    service.check_name(body.model)
+async def count_tokens(body: CountTokensRequest, request: Request, models: Served) -> Response:
+    service = models.find(body.model)
     translation = await aside(body.translate)
 
     async def count() -> Response:
@@ -66,7 +66,7 @@ def _stream(service: Service, translation: Translation, message: MessageBody) ->
     async def produce(stream: EventStream) -> None:
         def submitted(usage: Usage) -> None:
             writer.usage = usage
-            tell_held(service, stream)
+            service.tell_held(stream)
 
         with service.keeping_alive(stream):
             reader = StreamReader(stream, writer)

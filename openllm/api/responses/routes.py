@@ -11,7 +11,7 @@ from fastapi.responses import Response
 from starlette.convertors import StringConvertor, register_url_convertor
 
 from openllm.api.caller import CALLER
-from openllm.api.dialect import PieceReader, Translation, tell_held
+from openllm.api.dialect import PieceReader, Translation
 from openllm.api.disconnect import answered
 from openllm.api.documented import Documented, streamed_events
 from openllm.api.event_stream import EventStream, told_error
@@ -103,9 +103,9 @@ class _Creation:
 
 @router.post("", summary="Create a response", responses=_STREAMED)
 async def create_response(
-    body: ResponseRequest, request: Request, service: Served, responses: Kept
+    body: ResponseRequest, request: Request, models: Served, responses: Kept
 ) -> Response:
-    creation = await _Creation.begin(body, service, responses)
+    creation = await _Creation.begin(body, models.find(body.model), responses)
     if body.background:
         return _in_background(creation)
     if body.stream:
@@ -117,8 +117,9 @@ async def create_response(
     "/input_tokens", summary="Count the tokens of the prompt", responses={200: {"model": InputTokens}}
 )
 async def count_input_tokens(
-    body: InputTokensRequest, request: Request, service: Served, responses: Kept
+    body: InputTokensRequest, request: Request, models: Served, responses: Kept
 ) -> Response:
+    service = models.find(body.model)
     history = _history(responses.store, body.previous_response_id)
     translation = await aside(lambda: body.translate(_items(history), input_items(body.input, "")))
 
@@ -136,7 +137,7 @@ async def count_input_tokens(
 )
 async def get_response(
     response_id: str,
-    service: Served,
+    models: Served,
     responses: Kept,
     request: Request,
     stream: bool = False,
@@ -158,7 +159,7 @@ async def get_response(
             hint="Fetch it without stream.",
             param="stream",
         )
-    return _follow(service, stored.log, starting_after)
+    return _follow(models.find(stored.content()["model"]), stored.log, starting_after)
 
 
 @router.delete(
@@ -231,7 +232,7 @@ def _stream(creation: _Creation) -> EventStream:
         with service.keeping_alive(stream):
             try:
                 usage = await creation.translation.answer(
-                    service, reader, lambda _: tell_held(service, stream)
+                    service, reader, lambda _: service.tell_held(stream)
                 )
             except Exception as error:
                 if not stream.begun:

@@ -49,11 +49,7 @@ def models(
 
     settings = read_settings(offline=True)
     registry = Registry.open(settings.recipes)
-<<<<<<< HEAD
     entries = [_entry(found, registry, settings) for found in _matching(registry, name)]
-=======
-    entries = [Entry(found, pulled(found, registry, settings)) for found in _matching(registry, name)]
->>>>>>> main
     if machine is not None and len(entries) > 1:
         raise UsageError(
             "--machine wants the name of one model.", hint="Add it: openllm models NAME --machine MACHINE"
@@ -89,20 +85,20 @@ def names_of(found: Found) -> list[str]:
     return [normal(each) for each in names]
 
 
-<<<<<<< HEAD
-def _entry(found: Found, registry: Registry, settings: Settings) -> Entry:
-=======
 def pulled(found: Found, registry: Registry, settings: Settings) -> frozenset[str]:
     """The variants of a model whose weights are here."""
->>>>>>> main
+    return _entry(found, registry, settings).pulled
+
+
+def _entry(found: Found, registry: Registry, settings: Settings) -> Entry:
     from openllm.weights.inspect import manifests
     from openllm.weights.made import made_manifests
     from openllm.weights.store import Store
 
     store = Store(settings.cache)
     known = manifests(found.name, registry, hub=settings.hub, offline=True)
-    pulled = frozenset(manifest.variant for manifest in known if store.ready(manifest) is not None)
-    return Entry(found, pulled, tuple(made_manifests(settings.cache, known)))
+    here = frozenset(manifest.variant for manifest in known if store.ready(manifest) is not None)
+    return Entry(found, here, tuple(made_manifests(settings.cache, known)))
 
 
 def _print_models(entries: list[Entry]) -> None:

@@ -274,11 +274,13 @@ class TestPatience:
 
     def test_a_full_queue_is_tried_again(self, slow: Served) -> None:
         """As often as the client is told to, and no sooner than Retry-After says."""
-        full = {**LONG, "prompt": ["la"] * 512, "n": 8, "max_tokens": 1}
+        many = {**LONG, "prompt": ["la"] * 256, "n": 8}
         client = slow.client.with_options(max_retries=1)
-        begun = time.monotonic()
-        with pytest.raises(openai.RateLimitError) as caught:
-            client.completions.create(**full)
+        with slow.client.completions.create(**many, stream=True) as first:
+            next(iter(first))
+            begun = time.monotonic()
+            with pytest.raises(openai.RateLimitError) as caught:
+                client.completions.create(**many)
         assert time.monotonic() - begun >= 1
         assert caught.value.response.headers["retry-after"] == "1"
         assert caught.value.request.headers["x-stainless-retry-count"] == "1"

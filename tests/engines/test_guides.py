@@ -112,7 +112,8 @@ def test_json_schema(engine: EngineChild, ask: Ask, tokenizer: ChatTokenizer) ->
     requests = [ask(guide, 80), *(ask(guide, 80, temperature=0.7, top_p=0.5, seed=seed) for seed in range(3))]
     result = engine.run(*requests)
     texts = [tokenizer.decode(tokens) for tokens, _ in result.values()]
-    assert not any(re.search(r"\s{33}", text) for text in texts)
+    if engine.config.engine == "openvino":  # the others allow any white space
+        assert not any(re.search(r"\s{33}", text) for text in texts)
     complete = [tokenizer.decode(tokens) for tokens, finish in result.values() if finish == "stop"]
     assert complete
     for text in complete:

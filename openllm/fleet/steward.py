@@ -157,12 +157,13 @@ class Steward:
         for place in self.places:
             keeper = place.keeper
             assert keeper is not None
+            # Before it is open again: what waits at a desk that is opened goes to the runner at once, and keeps it.
+            if place.name in moves.stop and keeper.make_room():
+                place.evictions += 1
             closed = place.name in moves.close
             if closed != place.closed:
                 place.closed = closed
                 keeper.desk.pause(closed)
-            if place.name in moves.stop and keeper.make_room():
-                place.evictions += 1
             if place.name in moves.start:
                 place.grant()
         if self._later is not None:

@@ -101,7 +101,8 @@ class _Turn:
         self._free = budget - sum(each.size for each in held)
         self._room = self._free + sum(each.size for each in held if each.stage == "leaving")
         staying = (each for each in held if each.stage == "loaded" and not each.pinned)
-        self._staying = sorted(staying, key=lambda each: (each.used_at, each.name))
+        # Whoever was closed goes on being it: else two that have a moment's pause by turns would both stay.
+        self._staying = sorted(staying, key=lambda each: (not each.closed, each.used_at, each.name))
         self._start: list[str] = []
         self._stop: list[str] = []
         self._close: list[str] = []

@@ -68,6 +68,12 @@ def test_then_it_takes_nothing_new_and_is_not_stopped_while_it_answers() -> None
     assert moves.stop == ("b",)
 
 
+def test_one_that_was_closed_stays_so_though_another_has_a_moments_pause() -> None:
+    pausing = busy("a", open=0, open_live=0, used_at=99.9, loading=5.0)
+    closed = busy("b", used_at=100.0, closed=True)
+    assert decided(pausing, closed, wanted("c", since=80)).close == ("b",)
+
+
 def test_it_is_open_again_when_nobody_waits_any_more() -> None:
     assert decided(busy("a"), busy("b", closed=True)).close == ()
 

@@ -57,7 +57,7 @@ def find_manifests(
     model: str, settings: Settings, *, fresh: bool = False, quantize: str | None = None
 ) -> list[Manifest]:
     """Every form of the model's weights that is known, best default first: those that are published, then what
-    `openllm quantize` made here. What was made in the form of ``quantize`` comes first of all."""
+    `openllm quantize` made here. What was made in the form of ``quantize`` comes right after the default."""
     from openllm.recipes.reference import HubId, RecipeName, parse_reference
     from openllm.weights.made import made_manifests
 
@@ -69,7 +69,7 @@ def find_manifests(
     found = find_published(model, settings, fresh=fresh)
     made = made_manifests(settings.cache, found)
     asked = [each for each in made if each.quantization == quantize]
-    return asked + found + [each for each in made if each not in asked]
+    return [*found[:1], *asked, *found[1:], *(each for each in made if each not in asked)]
 
 
 def _variant(name: str, settings: Settings, fresh: bool) -> list[Manifest]:

@@ -132,9 +132,10 @@ def _run(command: list[str], scratch: Path, output: BinaryIO, total: int, report
 
 def _folder_bytes(folder: Path) -> int:
     count = 0
-    for file in folder.rglob("*.whl"):
-        with suppress(FileNotFoundError):
-            count += file.stat().st_size
+    with suppress(FileNotFoundError):  # pip removes folders while they are read
+        for file in folder.rglob("*.whl"):
+            with suppress(FileNotFoundError):
+                count += file.stat().st_size
     return count
 
 

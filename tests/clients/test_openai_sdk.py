@@ -272,15 +272,26 @@ class TestPatience:
             assert running.status == "queued"
             assert (await client.responses.cancel(running.id)).status == "cancelled"
 
-    def test_a_full_queue_is_tried_again(self, slow: Served) -> None:
+    def test_a_full_queue_is_tried_again(self) -> None:
         """As often as the client is told to, and no sooner than Retry-After says."""
-        many = {**LONG, "prompt": ["la"] * 256, "n": 8}
-        client = slow.client.with_options(max_retries=1)
-        with slow.client.completions.create(**many, stream=True) as first:
-            next(iter(first))
-            begun = time.monotonic()
-            with pytest.raises(openai.RateLimitError) as caught:
-                client.completions.create(**many)
+        one_at_a_time = (
+            "--backend",
+            "echo",
+            "--engine-option",
+            "delay=0.02",
+            "--concurrency",
+            "1",
+            "--queue",
+            "8",
+        )
+        with serving(MODEL, *one_at_a_time) as server:
+            server.until_ready()
+            client = server.client.with_options(max_retries=1)
+            with client.completions.create(**LONG, n=8, stream=True) as first:
+                next(iter(first))
+                begun = time.monotonic()
+                with pytest.raises(openai.RateLimitError) as caught:
+                    client.completions.create(**LONG, n=8)
         assert time.monotonic() - begun >= 1
         assert caught.value.response.headers["retry-after"] == "1"
         assert caught.value.request.headers["x-stainless-retry-count"] == "1"

@@ -17,8 +17,8 @@ from pathlib import Path
 import msgspec
 
 from benchmarks.matrix_row import STREAMS, Figures
+from openllm.engines.engine_config import engine_config
 from openllm.errors import OpenLLMError
-from openllm.fleet.supply import engine_config
 from openllm.machine import engines_installed, probe
 from openllm.plan import Overrides, make_plan
 from openllm.recipes.registry import Registry, shipped_folder

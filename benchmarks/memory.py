@@ -23,9 +23,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from openllm.engines.base import Engine, EngineConfig, Generation, Sampling
+from openllm.engines.engine_config import engine_config
 from openllm.engines.open import open_engine, preload
 from openllm.errors import OpenLLMError
-from openllm.fleet.supply import engine_config
 from openllm.machine import engines_installed, probe
 from openllm.plan import Overrides, Plan, make_plan
 from openllm.recipes.registry import Registry, shipped_folder

@@ -23,8 +23,12 @@ VERSION = 1  # of what is written: raise it and every cached form is made anew
 _NO_PACKAGE = 3
 
 
-def converted(path: Path, cache: Path, report: Callable[[str], None]) -> Path:
+def converted(
+    path: Path, cache: Path, report: Callable[[str], None], write: Callable[[Path, Path], None] | None = None
+) -> Path:
     """The safetensors folder of ``path``, float32, exact; made now if it is not in ``cache``.
+
+    ``write`` (file, folder) makes it where transformers is not to be had here.
 
     Blocks for seconds to minutes the first time. The folder appears whole or not at all. Raises
     ``CorruptFile``, ``DiskFull``, ``EngineMissing`` and ``WeightsError``.
@@ -36,7 +40,7 @@ def converted(path: Path, cache: Path, report: Callable[[str], None]) -> Path:
     check_disk(cache, 4 * weights, path.name)
     report(f"converting {path.name} to safetensors, once")
     with new_folder(target) as folder:
-        _run(path, folder)
+        (write or _run)(path, folder)
     return target
 
 

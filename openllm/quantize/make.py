@@ -16,6 +16,7 @@ import msgspec
 from openllm import __version__
 from openllm.chat.tokenizer import load_tokenizer
 from openllm.engines.openvino_quantize import write_ir
+from openllm.engines.safetensors_convert import converted
 from openllm.errors import CorruptFile, UsageError, WeightsError
 from openllm.quantize import checks
 from openllm.quantize.calibration import LENGTH, Calibration, read_calibration, template_of
@@ -27,7 +28,6 @@ from openllm.quantize.source import (
     candidates,
     copy_config,
     first_to_be_had,
-    floats_folder,
     inner_widths,
     link_folder,
     write_tokenizer,
@@ -186,11 +186,13 @@ class _Making:
         """The folder that the tool reads."""
         path = Path(self._source.weights.path)
 
-        def dequantize(file: Path, folder: Path) -> None:
+        def write(file: Path, folder: Path) -> None:
             job = {"source": str(file), "output": str(folder)}
             run_script(python, "dequantize_job", job, self._tell, log=work / "dequantize.log")
 
-        floats = floats_folder(path, self._place.cache, dequantize) if self._source.is_gguf else path
+        floats = path
+        if self._source.is_gguf:
+            floats = converted(path, self._place.cache, self._tell.stage, write)
         folder = work / "source"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()

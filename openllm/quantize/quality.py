@@ -11,18 +11,18 @@ from tempfile import TemporaryDirectory
 import msgspec
 
 from openllm.chat.tokenizer import ChatTokenizer
-from openllm.engines.base import EngineConfig
+from openllm.engines.engine_config import engine_config
 from openllm.engines.measure import MeasureJob, measure
 from openllm.engines.openvino_quantize import write_ir
 from openllm.errors import OpenLLMError
-from openllm.plan import Overrides, Plan, make_plan
+from openllm.plan import Overrides, make_plan
 from openllm.quantize.calibration import HELD_OUT, LENGTH, held_out, template_of
 from openllm.quantize.modes import Mode
 from openllm.quantize.order import Place
 from openllm.quantize.record import Quality, Worth
 from openllm.quantize.source import Source, copy_config
 from openllm.weights.inspect import local_manifests
-from openllm.weights.manifest import Manifest
+from openllm.weights.manifest import Manifest, Weights
 
 QUESTION = "What is the capital of France?"
 _ROOM = 256
@@ -84,9 +84,9 @@ def _worth(
     wanted = Overrides(backend=engine, quantize=quantization, context=context, concurrency=4)
     plan = make_plan([manifest], place.machine, wanted, installed=place.engines)
     prompt = _question(manifest, tokenizer)
-    job = MeasureJob(
-        config=_config(plan, path, place.cache), windows=windows, prompt=prompt, stop_ids=tokenizer.stop_ids
-    )
+    weights = Weights(path=str(path), format=manifest.format, tokenizer="")
+    config = engine_config(plan, weights, place.cache, {})
+    job = MeasureJob(config=config, windows=windows, prompt=prompt, stop_ids=tokenizer.stop_ids)
     found = measure(job)
     return Worth(
         perplexity=round(found.perplexity, 3),
@@ -103,23 +103,3 @@ def _question(manifest: Manifest, tokenizer: ChatTokenizer) -> list[int]:
         return tokenizer.encode(QUESTION, add_special_tokens=True)
     text = template.render([{"role": "user", "content": QUESTION}])
     return tokenizer.encode(text, add_special_tokens=False)
-
-
-def _config(plan: Plan, path: Path, cache: Path) -> EngineConfig:
-    return EngineConfig(
-        engine=plan.engine,
-        path=str(path),
-        name=plan.name,
-        dtype=plan.dtype,
-        quantization=plan.quantization,
-        context=plan.context,
-        max_sequences=plan.concurrency,
-        kv_cache_bytes=plan.kv_cache_bytes,
-        threads=plan.threads,
-        cache=str(cache),
-        device=plan.device,
-        kv_cache_dtype=plan.kv_cache_dtype,
-        tensor_parallel=plan.tensor_parallel,
-        memory_fraction=plan.memory_fraction,
-        eager=plan.eager,
-    )

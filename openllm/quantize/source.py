@@ -7,15 +7,12 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from math import prod
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from openllm.chat.tokenizer import ChatTokenizer
-from openllm.engines.cached_folder import check_disk, folder_for, new_folder
-from openllm.engines.safetensors_convert import VERSION as FLOATS_VERSION
 from openllm.errors import OpenLLMError, UnsupportedOption, WeightsError
 from openllm.formats.gguf_header import read_header
 from openllm.weights.manifest import HubFiles, LocalPath, Manifest, PypiFile, PypiFolder, Weights
@@ -132,17 +129,6 @@ def inner_widths(source: Source) -> tuple[int, ...]:
     if isinstance(inner, int):
         widths.append(inner)
     return tuple(dict.fromkeys(widths))
-
-
-def floats_folder(path: Path, cache: Path, dequantize: Callable[[Path, Path], None]) -> Path:
-    """The float32 safetensors folder of a .gguf file, where engines keep it too; ``dequantize`` makes it."""
-    target = folder_for(path, cache, "safetensors", "float32", FLOATS_VERSION)
-    if not target.is_dir():
-        weights = sum(prod(tensor.shape) for tensor in read_header(path, skip_arrays=True).tensors)
-        check_disk(cache, 4 * weights, path.name)
-        with new_folder(target) as folder:
-            dequantize(path, folder)
-    return target
 
 
 def link_folder(floats: Path, source: Source, tokenizer: ChatTokenizer, folder: Path) -> None:

@@ -47,10 +47,15 @@ def test_it_is_a_variant(settings: Settings, tiny: Path) -> None:
     assert named == made
 
 
-def test_what_is_asked_for_comes_first(settings: Settings, tiny: Path) -> None:
+@pytest.mark.parametrize(
+    ("quantize", "order"), [("gptq", ["q4_1", "gptq", "bf16"]), ("int8", ["q4_1", "bf16", "gptq"])]
+)
+def test_what_is_asked_for_follows_the_default(
+    settings: Settings, tiny: Path, quantize: str, order: list[str]
+) -> None:
     make(settings, tiny, find_manifests("smollm2", settings)[0])
-    assert find_manifests("smollm2", settings, quantize="gptq")[0].variant == "gptq"
-    assert find_manifests("smollm2", settings, quantize="int8")[0].variant == "q4_1"
+    found = find_manifests("smollm2", settings, quantize=quantize)
+    assert [each.variant for each in found] == order
 
 
 def test_other_models_have_none_of_it(settings: Settings, tiny: Path) -> None:

@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from openllm.cli.model_options import options_of, print_forms, print_options
 from openllm.cli.options import Json
 from openllm.cli.table import print_table
 from openllm.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from openllm.cli.settings import Settings
     from openllm.plan import Option
     from openllm.recipes.registry import Found, Registry
@@ -27,7 +30,11 @@ class Entry(NamedTuple):
 
 def models(
     name: Annotated[
-        str | None, typer.Argument(help="Show only models with this in their names.", show_default=False)
+        str | None,
+        typer.Argument(
+            help="Show only models with this in their names; or a hub id, a folder or a .gguf file.",
+            show_default=False,
+        ),
     ] = None,
     json: Json = False,
     machine: Annotated[
@@ -38,15 +45,19 @@ def models(
         bool, typer.Option("--schema", help="Print the JSON Schema of recipe files, for editors.")
     ] = False,
 ) -> None:
-    """List the models that have a recipe; of a single one, what this machine can run."""
+    """List the models that have a recipe; of a single one, or of any other model, what this machine can run."""
     if schema:
         from openllm.recipes.json_schema import json_schema
 
         print(json_schema(), end="")
         return
     from openllm.cli.settings import read_settings
+    from openllm.recipes.reference import RecipeName, parse_reference
     from openllm.recipes.registry import Registry
 
+    if name is not None and not isinstance(parse_reference(name), RecipeName):
+        _show_unlisted(name, machine, json, read_settings())
+        return
     settings = read_settings(offline=True)
     registry = Registry.open(settings.recipes)
     entries = [_entry(found, registry, settings) for found in _matching(registry, name)]
@@ -54,14 +65,36 @@ def models(
         raise UsageError(
             "--machine wants the name of one model.", hint="Add it: openllm models NAME --machine MACHINE"
         )
+    one = options_of(entries[0].found.name, machine, settings) if len(entries) == 1 else []
     if json:
-        _print_json(entries, _options(entries[0].found, machine, settings) if len(entries) == 1 else [])
+        _print_json(entries, one)
     elif len(entries) == 1:
         _print_variants(entries[0])
-        _print_options(_options(entries[0].found, machine, settings), machine)
+        print_options(one, machine)
     else:
         _print_models(entries)
     _say_problems(registry)
+
+
+def _show_unlisted(name: str, machine: str | None, json: bool, settings: Settings) -> None:
+    """A model that was not named as recipes are: its forms, as its files tell, and what can be made of them."""
+    from openllm.cli.resolve import find_published
+    from openllm.weights.made import made_manifests
+
+    published = find_published(name, settings)
+    made = made_manifests(settings.cache, published)
+    found = options_of(name, machine, settings)
+    if json:
+        import msgspec
+
+        listed = {"name": published[0].name, "forms": published, "made": made, "options": found}
+        print(msgspec.json.format(msgspec.json.encode([listed]), indent=2).decode())
+        return
+    first = published[0]
+    print(f"{first.name}: {first.shape.architecture}, {_count(first.shape.parameters)} parameters, "
+          f"{first.context} tokens of context, {first.license or 'unknown licence'}")  # fmt: skip
+    print_forms(published, made, _here(published, settings))
+    print_options(found, machine)
 
 
 def _matching(registry: Registry, name: str | None) -> list[Found]:
@@ -93,12 +126,17 @@ def pulled(found: Found, registry: Registry, settings: Settings) -> frozenset[st
 def _entry(found: Found, registry: Registry, settings: Settings) -> Entry:
     from openllm.weights.inspect import manifests
     from openllm.weights.made import made_manifests
+
+    known = manifests(found.name, registry, hub=settings.hub, offline=True)
+    return Entry(found, _here(known, settings), tuple(made_manifests(settings.cache, known)))
+
+
+def _here(known: Sequence[Manifest], settings: Settings) -> frozenset[str]:
+    """The variants whose weights need no download."""
     from openllm.weights.store import Store
 
     store = Store(settings.cache)
-    known = manifests(found.name, registry, hub=settings.hub, offline=True)
-    here = frozenset(manifest.variant for manifest in known if store.ready(manifest) is not None)
-    return Entry(found, here, tuple(made_manifests(settings.cache, known)))
+    return frozenset(manifest.variant for manifest in known if store.ready(manifest) is not None)
 
 
 def _print_models(entries: list[Entry]) -> None:
@@ -117,69 +155,12 @@ def _print_models(entries: list[Entry]) -> None:
 
 
 def _print_variants(entry: Entry) -> None:
+    from openllm.weights.inspect import recipe_manifests
+
     found, pulled, made = entry
     print(f"{found.name}: {found.family.title}, {_count(found.model.shape.parameters)} parameters, "
           f"{found.model.context} tokens of context, {found.license}{', gated' if found.gated else ''}")  # fmt: skip
-    from openllm.weights.sizes import size_text
-
-    rows = [
-        (
-            variant.name,
-            f"{variant.format} {variant.quantization}",
-            size_text(variant.bytes) if variant.bytes else "",
-            ", ".join(variant.engines),
-            _source(variant.source.model_dump()),
-            "here" if variant.name in pulled else "",
-        )
-        for variant in found.model.variants
-    ]
-    rows += [
-        (
-            each.variant,
-            f"{each.format} {each.quantization}",
-            size_text(each.bytes),
-            ", ".join(each.engines),
-            "made by openllm quantize",
-            "here",
-        )
-        for each in made
-    ]
-    print_table(("variant", "weights", "bytes", "engines", "source", ""), rows)
-
-
-def _options(found: Found, machine: str | None, settings: Settings) -> list[Option]:
-    """What a machine can make of the model, each form of its weights in each mode."""
-    from openllm.cli.resolve import other_machine, this_machine
-    from openllm.machine import EVERYTHING, engines_installed
-    from openllm.plan import options
-    from openllm.weights.inspect import recipe_manifests
-    from openllm.weights.made import made_manifests
-
-    known = recipe_manifests(found)
-    other = other_machine(machine)
-    if other is not None:
-        return options(known, other, EVERYTHING)
-    known = (*known, *made_manifests(settings.cache, known))
-    return options(known, this_machine(settings), engines_installed())
-
-
-def _print_options(found: list[Option], machine: str | None) -> None:
-    from openllm.memory import readable
-
-    print(f"\nWhat {'this machine' if machine in (None, 'this') else machine} can run, best first:")
-    rows = [
-        (
-            option.variant,
-            option.quantize,
-            f"{option.engine} ({option.device})",
-            readable(option.weight_bytes) if not option.why_not else "",
-            readable(option.needed) if not option.why_not else "",
-            str(option.context) if not option.why_not else "",
-            option.why_not and f"no: {option.why_not}",
-        )
-        for option in found
-    ]
-    print_table(("variant", "--quantize", "engine", "weights", "in all", "context", ""), rows)
+    print_forms(recipe_manifests(found), made, pulled)
 
 
 def _print_json(entries: list[Entry], found: list[Option]) -> None:
@@ -239,9 +220,3 @@ def _count(parameters: int) -> str:
         if parameters >= size:
             return f"{parameters / size:.3g}{unit}"
     return str(parameters)
-
-
-def _source(source: dict[str, Any]) -> str:
-    if "hub" in source:
-        return str(source["hub"])
-    return f"PyPI {source['pypi']}" if "pypi" in source else str(source["path"])

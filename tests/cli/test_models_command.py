@@ -105,3 +105,34 @@ def test_what_a_machine_can_run(command: Run) -> None:
     (found,) = json.loads(command("models", "llama2:70b-chat", "--machine", "h100", "--json").stdout)
     assert {"variant", "quantize", "why_not", "missing"} <= found["options"][0].keys()
     assert command("models", "llama2", "--machine", "h100").returncode == 2
+
+
+def test_a_model_without_a_recipe(command: Run, smollm2_gguf: Path) -> None:
+    shown = command("models", str(smollm2_gguf)).stdout.splitlines()
+    assert shown[0].startswith(f"{smollm2_gguf.stem}: LlamaForCausalLM, 135M parameters, 8192 tokens of context")
+    row = [
+        "q4_1",
+        "gguf",
+        "gguf-q4_1",
+        "98.4",
+        "MB",
+        "openvino,",
+        "vllm,",
+        "transformers",
+        str(smollm2_gguf),
+        "here",
+    ]
+    assert shown[2].split() == row
+    assert "What this machine can run, best first:" in shown
+    (found,) = json.loads(command("models", str(smollm2_gguf), "--json", "--machine", "h100").stdout)
+    assert found["forms"][0]["source"] == {"type": "path", "path": str(smollm2_gguf)}
+    assert "cuda" in {option["device"] for option in found["options"]}
+
+
+def test_what_is_no_model(command: Run, tmp_path: Path) -> None:
+    done = command("models", str(tmp_path / "none"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: There is no file or folder")
+    unreachable = command("models", "some/model")
+    assert unreachable.returncode == 3
+    assert "hint: " in unreachable.stderr

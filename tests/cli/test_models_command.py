@@ -109,7 +109,9 @@ def test_what_a_machine_can_run(command: Run) -> None:
 
 def test_a_model_without_a_recipe(command: Run, smollm2_gguf: Path) -> None:
     shown = command("models", str(smollm2_gguf)).stdout.splitlines()
-    assert shown[0].startswith(f"{smollm2_gguf.stem}: LlamaForCausalLM, 135M parameters, 8192 tokens of context")
+    assert shown[0].startswith(
+        f"{smollm2_gguf.stem}: LlamaForCausalLM, 135M parameters, 8192 tokens of context"
+    )
     row = [
         "q4_1",
         "gguf",

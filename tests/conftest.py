@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,10 @@ from openllm.weights.progress import QuietReporter
 from openllm.weights.settings import HubSettings
 from openllm.weights.store import Store, default_root
 from tests.serving import Served
+
+# Two engines run at once here. By default OpenMP's threads spin for work and so keep each other from it: a product of
+# matrices then takes eight times as long. Read when torch is imported, also by the servers that tests start.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _TESTS = Path(__file__).parent
 # Folders whose tests share engines that take long to start.

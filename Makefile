@@ -52,7 +52,7 @@ check: install-dev
 # Tests wait for servers and engines much of the time: two processes keep two cores busy, more would starve them.
 WORKERS ?= 2
 test: check install-clients
-	$(BIN)/pytest -q -n $(WORKERS) --dist loadgroup
+	$(BIN)/pytest -q -n $(WORKERS) --no-loadscope-reorder
 
 # Well over 100,000 cases in all.
 FUZZ_CASES ?= 15000

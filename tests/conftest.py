@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
+from xdist.remote import Producer
 
 from openllm.recipes.registry import Registry, shipped_folder
 from openllm.weights.fetch import fetch
@@ -16,25 +17,21 @@ from openllm.weights.inspect import manifests
 from openllm.weights.progress import QuietReporter
 from openllm.weights.settings import HubSettings
 from openllm.weights.store import Store, default_root
+from tests.groups import FOLDERS, Groups, group_of
 from tests.serving import Served
 
 # Two engines run at once here. By default OpenMP's threads spin for work and so keep each other from it: a product of
 # matrices then takes eight times as long. Read when torch is imported, also by the servers that tests start.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-_TESTS = Path(__file__).parent
-# Folders whose tests share engines that take long to start.
-_SHARING = ("clients", "encoders", "engines")
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep tests in one process that share something costly, where there are several (``-n 2 --dist loadgroup``):
-    those of a module, of a folder, or of a group that a module names itself."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            folder = item.path.relative_to(_TESTS).parts[0]
-            group = folder if folder in _SHARING else str(item.path)
-            item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: group_of(item.nodeid) not in FOLDERS)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Groups:
+    return Groups(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

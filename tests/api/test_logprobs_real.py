@@ -18,7 +18,6 @@ from tests.engines.child import Child
 from tests.engines.reference import Reference
 from tests.serving import MODEL, Served, serving
 
-pytestmark = pytest.mark.xdist_group("vllm_float32")
 TOLERANCE = 2e-3
 QUESTION: Any = [{"role": "user", "content": "What is the capital of France? Use an emoji."}]
 TEXT = "The capital of France is Paris, and the capital of Italy is Rome. 😀"

@@ -50,7 +50,6 @@ CONTINUED = (
     "Once upon a time", "1, 2, 3, 4,", "def add(a, b):",
 )  # fmt: skip
 PROMPTS = [*(("chat", text) for text in ASKED), *(("text", text) for text in CONTINUED)]
-pytestmark = pytest.mark.xdist_group("vllm_float32")
 TOKENS = 16
 AT_ONCE = 16
 # Two words' ends: a token begins with its space, so that this is never within one.

@@ -17,7 +17,7 @@ from openllm.weights.inspect import manifests
 from openllm.weights.progress import QuietReporter
 from openllm.weights.settings import HubSettings
 from openllm.weights.store import Store, default_root
-from tests.groups import FOLDERS, Groups, group_of
+from tests.groups import Groups, place_of
 from tests.serving import Served
 
 # Two engines run at once here. By default OpenMP's threads spin for work and so keep each other from it: a product of
@@ -26,7 +26,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: group_of(item.nodeid) not in FOLDERS)
+    items.sort(key=lambda item: place_of(item.nodeid))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from xdist.scheduler import LoadScopeScheduling
 
-# Folders whose tests share engines, which take long to start. They take longest, and so come first.
-FOLDERS = ("engines", "encoders", "clients")
+# Folders whose tests share engines, which take long to start: longest first.
+_FOLDERS = ("engines", "encoders", "clients")
 _SERVERS = {
     "tests/api/test_logprobs_real.py": "vLLM in float32",
     "tests/api/test_text_equality.py": "vLLM in float32",
@@ -19,7 +19,13 @@ def group_of(nodeid: str) -> str:
     """The folder, the server or the module that a test shares with others."""
     path = nodeid.split("::", 1)[0]
     folder = path.split("/")[1]
-    return folder if folder in FOLDERS else _SERVERS.get(path, path)
+    return folder if folder in _FOLDERS else _SERVERS.get(path, path)
+
+
+def place_of(nodeid: str) -> int:
+    """When a test comes: what takes long first, so that no process is alone with it at the end."""
+    group = group_of(nodeid)
+    return _FOLDERS.index(group) if group in _FOLDERS else len(_FOLDERS)
 
 
 class Groups(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist has no types

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import hypothesis
 import openai
 import pytest
 from xdist.remote import Producer
@@ -23,6 +24,10 @@ from tests.serving import Served
 # Two engines run at once here. By default OpenMP's threads spin for work and so keep each other from it: a product of
 # matrices then takes eight times as long. Read when torch is imported, also by the servers that tests start.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# A case may take long on a machine that does other things too.
+hypothesis.settings.register_profile("shared machine", deadline=None)
+hypothesis.settings.load_profile("shared machine")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -48,19 +48,19 @@ def respond(body: dict[str, Any]) -> None:
     ResponseBody(request, "t", 0).unfinished("queued")
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.lists(OBJECTS, min_size=1, max_size=4), st.booleans())
 def test_any_items_are_refused_or_translated(items: list[dict[str, Any]], typed: bool) -> None:
     respond({"model": "m", "input": [{"type": "message", **item} for item in items] if typed else items})
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.dictionaries(st.sampled_from(RESPONSE_KEYS), VALUES, max_size=3))
 def test_any_options_of_a_response_are_refused_or_translated(options: dict[str, Any]) -> None:
     respond({"model": "m", "input": "Hi", **options})
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     st.lists(
         st.tuples(st.sampled_from(["user", "assistant", "system"]), st.lists(OBJECTS, max_size=3)), min_size=1

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 
 from openllm.api.pieces import Closed, Grown, Opened, Pieces
 from openllm.chat.events import Event, Finished, TextDelta, TextLogprobs, TokenLogprob, ToolCallDelta
 from tests.api.happenings import ANSWER, answers
 
 
-@settings(deadline=None)
 @given(answers())
 def test_any_split_gives_the_same_pieces(answer: tuple[list[tuple[str, str]], list[Event]]) -> None:
     wholes, events = answer
@@ -24,7 +23,6 @@ def test_any_split_gives_the_same_pieces(answer: tuple[list[tuple[str, str]], li
     ]
 
 
-@settings(deadline=None)
 @given(answers())
 def test_each_piece_is_opened_then_grown_then_closed(
     answer: tuple[list[tuple[str, str]], list[Event]],

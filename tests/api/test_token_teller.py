@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from openllm.api.token_teller import TokenTeller
@@ -47,7 +47,6 @@ def tell(
     return "".join(happened.text for happened in content), "".join(thoughts), told
 
 
-@settings(deadline=None)
 @given(
     pieces=st.lists(st.sampled_from(PIECES), max_size=12),
     cuts=st.lists(st.integers(0, 60)),

@@ -4,7 +4,7 @@ from pathlib import Path
 from timeit import repeat
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from openllm.chat.detokenizer import MAX_PENDING, Detokenizer
@@ -55,7 +55,6 @@ def pieces(detokenizer: Detokenizer, pushes: list[list[int]]) -> list[str]:
     return [*(detokenizer.push(ids) for ids in pushes), detokenizer.finish()]
 
 
-@settings(deadline=None)
 @given(text=TEXTS, cuts=st.lists(st.integers(0, 60)))
 @example(text="\ufffd" * 200 + "🦙" + "\ufffd" * 100 + " a", cuts=[])
 @example(text="🦙" * 3, cuts=[1, 2, 3, 4, 5, 6])
@@ -66,7 +65,6 @@ def test_any_split_gives_the_decoded_text(tokenizer: ChatTokenizer, text: str, c
     assert "".join(pieces(Detokenizer(tokenizer, []), [[index] for index in ids])) == whole
 
 
-@settings(deadline=None)
 @given(prompt=TEXTS, text=TEXTS)
 @example(prompt="Paris", text="is")
 @example(prompt="end \ufffd", text=" a")
@@ -76,7 +74,6 @@ def test_goes_on_as_after_the_whole_prompt(tokenizer: ChatTokenizer, prompt: str
     assert "".join(pieces(Detokenizer(tokenizer, before), [[index] for index in ids])) == expected
 
 
-@settings(deadline=None)
 @given(ids=st.lists(st.integers(0, 31999)), cuts=st.lists(st.integers(0, 60)))
 @example(ids=[231, 192, 163, 258, 29874], cuts=[])  # 你, then a byte that breaks it up
 @example(ids=[258] * 300 + [29874], cuts=[])
@@ -205,7 +202,6 @@ def cut_by_hand(text: str, stop: tuple[str, ...]) -> str:
     return text
 
 
-@settings(deadline=None)
 @given(
     text=st.text("ab🦙 ", max_size=30),
     stop=st.lists(st.text("ab🦙 ", min_size=1, max_size=4), max_size=3).map(tuple),

@@ -68,7 +68,7 @@ def test_equals_transformers(smollm2: Tokenizer, reference: Any, text: str) -> N
         )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text(st.characters(exclude_categories=["Cs", "Nd", "Nl", "No"])))
 def test_equals_transformers_on_any_text(smollm2: Tokenizer, reference: Any, text: str) -> None:
     assert smollm2.encode(text, add_special_tokens=False).ids == reference.encode(
@@ -89,7 +89,6 @@ def gpt2(shared_folder: Path) -> Tokenizer:
     return tokenizer(shared_folder / "vocabs" / "ggml-vocab-gpt-2.gguf")
 
 
-@settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_decoding_gives_the_text_back(gpt2: Tokenizer, text: str) -> None:
     ids = gpt2.encode(text, add_special_tokens=False).ids

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from openllm.chat.detokenizer import Detokenizer
@@ -47,7 +47,6 @@ def told(
     return "".join(delta.text for delta in deltas), [entry for delta in deltas for entry in delta.logprobs]
 
 
-@settings(deadline=None)
 @given(text=TEXTS, cuts=st.lists(st.integers(0, 60)))
 def test_the_bytes_of_the_tokens_are_the_text(tokenizer: ChatTokenizer, text: str, cuts: list[int]) -> None:
     ids = encode(tokenizer, text)
@@ -56,7 +55,6 @@ def test_the_bytes_of_the_tokens_are_the_text(tokenizer: ChatTokenizer, text: st
     assert b"".join(entry.chosen.bytes for entry in entries).decode() == said
 
 
-@settings(deadline=None)
 @given(
     text=TEXTS,
     cuts=st.lists(st.integers(0, 60)),
@@ -106,7 +104,6 @@ def test_special_tokens_have_a_name_and_no_bytes(smollm2: ChatTokenizer, texts: 
     assert len({texts.token(index, 0.0).token for index in range(smollm2.vocabulary)}) == smollm2.vocabulary
 
 
-@settings(deadline=None)
 # Behind a U+FFFD that was written as such the detokenizer waits, and offsets are those of what was certain.
 @given(text=TEXTS.filter(lambda text: "\ufffd" not in text))
 def test_a_prompt_is_told_as_a_whole(tokenizer: ChatTokenizer, text: str) -> None:

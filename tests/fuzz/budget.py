@@ -11,7 +11,6 @@ CASES = int(os.environ.get("OPENLLM_FUZZ_CASES", "150"))
 
 fuzz = settings(
     max_examples=CASES,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     # What was found once is kept for the next time where it is looked for seriously.
     database=None,

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 from anthropic.lib.streaming._messages import accumulate_event
 from anthropic.types import Message, RawMessageStreamEvent
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
@@ -54,7 +54,6 @@ def without_calls(events: list[Event]) -> list[Event]:
     return [happened for happened in events if not isinstance(happened, ToolCallDelta)]
 
 
-@settings(deadline=None)
 @given(answers(), st.lists(st.integers(1, 5), max_size=6))
 def test_the_client_accumulates_the_whole_message(
     answer: tuple[list[tuple[str, str]], list[Event]], sizes: list[int]

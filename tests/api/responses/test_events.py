@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import openai
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from openai.lib.streaming.responses._responses import ResponseStreamState
 from openai.types.responses import Response, ResponseStreamEvent
@@ -44,7 +44,6 @@ def whole(events: list[Event]) -> dict[str, Any]:
     return response().finished(answer.pieces, answer.finished.reason, USAGE, NOW)
 
 
-@settings(deadline=None)
 @given(answers(), st.lists(st.integers(1, 5), max_size=6))
 def test_the_last_event_holds_the_whole_response(
     answer: tuple[list[tuple[str, str]], list[Event]], sizes: list[int]
@@ -56,7 +55,6 @@ def test_the_last_event_holds_the_whole_response(
     assert [event["sequence_number"] for event in told] == list(range(len(told)))
 
 
-@settings(deadline=None)
 @given(answers())
 def test_the_deltas_add_up_to_the_items(answer: tuple[list[tuple[str, str]], list[Event]]) -> None:
     told = streamed(answer[1])
@@ -78,7 +76,6 @@ def test_the_deltas_add_up_to_the_items(answer: tuple[list[tuple[str, str]], lis
     assert list(texts.values()) == [text for _, text in answer[0]]
 
 
-@settings(deadline=None)
 @given(answers())
 def test_the_official_client_understands_every_event(
     answer: tuple[list[tuple[str, str]], list[Event]],

@@ -39,14 +39,16 @@ def quantize(
         typer.Option(help="A .txt or .jsonl file of what the model will be asked for; unless given, texts that "
                      "come along."),
     ] = None,
-    samples: Annotated[int, typer.Option(help="Most samples of calibration, of 512 tokens.")] = 64,
+    samples: Annotated[
+        int | None, typer.Option(help="Most samples of calibration, of 512 tokens; 64 by default.")
+    ] = None,
     group_size: Annotated[
         int | None, typer.Option(help="Weights that share a scale: 32, 64 or 128.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Chooses the samples.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Chooses the samples; 0 by default.")] = None,
     variant: Annotated[str | None, typer.Option(help="Variant of the recipe to start from.")] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads of the tool.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the tool.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a checkpoint that was made here.")] = False,
     measure: Annotated[
         bool, typer.Option("--measure/--no-measure", help="Measure perplexity and speed, before and after.")
     ] = True,

@@ -62,6 +62,11 @@ def read_calibration(
     )
 
 
+def check_file(path: Path) -> None:
+    """Raise ``UsageError`` for a file of samples that cannot be read, or is no such file. Quick: no tokens are made."""
+    _own(path)
+
+
 def held_out(tokenizer: ChatTokenizer) -> list[list[int]]:
     """The text on which perplexity is measured, in windows of ``LENGTH`` tokens."""
     ids = tokenizer.encode(HELD_OUT.read_text(encoding="utf-8"), add_special_tokens=False)
@@ -119,7 +124,8 @@ def _own(path: Path) -> _Source:
 def _lines(path: Path, text: str) -> tuple[list[str], list[Messages]]:
     texts: list[str] = []
     chats: list[Messages] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    # Not splitlines: JSON may hold other separators of lines as they are.
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -127,7 +133,7 @@ def _lines(path: Path, text: str) -> tuple[list[str], list[Messages]]:
         except msgspec.DecodeError as error:
             raise _bad_line(path, number, str(error)) from None
         match entry:
-            case {"messages": [_, *_] as messages}:
+            case {"messages": [_, *_] as messages} if all(isinstance(each, dict) for each in messages):
                 chats.append(messages)
             case {"prompt": str(prompt), "completion": str(completion)}:
                 chats.append(

@@ -8,7 +8,9 @@ from pathlib import Path
 from openllm.errors import DoesNotFit, UnsupportedOption, UsageError
 from openllm.machine import Machine
 from openllm.quantize.modes import Mode
+from openllm.quantize.order import Order
 from openllm.weights.disk import STORE_HINT, require_space
+from openllm.weights.made import RECORD
 from openllm.weights.manifest import Manifest
 from openllm.weights.sizes import size_text
 
@@ -17,6 +19,23 @@ GROUPS = (128, 64, 32)
 _BEST_FOR_SMALL = 1_000_000_000
 _TOOL_BYTES = 1_500_000_000  # the tools' own, measured with a model of next to nothing
 _SLACK = 1.25
+
+
+def check_options(order: Order) -> None:
+    """Raise ``UsageError`` for a number out of range, and for an option that would change nothing in this mode."""
+    if order.samples is not None and order.samples < 1:
+        raise UsageError("--samples must be at least 1.", hint="Use --samples 64.", param="samples")
+    mode = order.mode
+    idle = [] if mode.calibrates else ["calibration", "samples", "seed"]
+    why = f"{mode.name} needs no calibration"
+    if mode.tool == "openvino":
+        idle.append("threads")
+        why = f"{mode.name} needs no calibration, and no tool"
+    for field in idle:
+        if getattr(order, field) is not None:
+            raise UsageError(
+                f"{why}: --{field} would change nothing.", hint=f"Leave --{field} out.", param=field
+            )
 
 
 def group_size(mode: Mode, asked: int | None, widths: Sequence[int], parameters: int) -> int | None:
@@ -55,7 +74,8 @@ def group_size(mode: Mode, asked: int | None, widths: Sequence[int], parameters:
 
 
 def check_memory(mode: Mode, manifest: Manifest, machine: Machine, samples: int, length: int) -> None:
-    """Raise ``DoesNotFit`` if the work would not fit into the memory that is free now."""
+    """Raise ``DoesNotFit`` if the work, with so many ``samples`` of ``length`` tokens, would not fit into the memory
+    that is free now."""
     parameters, hidden = manifest.shape.parameters, manifest.shape.hidden
     if mode.tool == "openvino":
         need = int(parameters * (mode.bits / 8 + 1) * _SLACK) + 300_000_000
@@ -82,9 +102,18 @@ def check_disk(mode: Mode, manifest: Manifest, folder: Path) -> None:
 
 
 def check_output(folder: Path, *, asked: bool, force: bool) -> None:
-    """Raise ``UsageError`` if something is at ``folder`` that must not be replaced."""
-    if force or not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    """Raise ``UsageError`` if something is at ``folder`` that must not be replaced: anything but an empty folder, or,
+    with ``force``, a checkpoint that was made here."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
+    if force and (folder / RECORD).is_file():
+        return
+    if force:
+        raise UsageError(
+            f"{folder} is no checkpoint of openllm quantize: it is not replaced.",
+            hint="Choose another --output, or remove it yourself.",
+            param="output",
+        )
     if asked:
         raise UsageError(
             f"{folder} exists already.",

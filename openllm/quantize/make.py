@@ -17,9 +17,9 @@ from openllm import __version__
 from openllm.chat.tokenizer import load_tokenizer
 from openllm.engines.openvino_quantize import write_ir
 from openllm.engines.safetensors_convert import converted
-from openllm.errors import CorruptFile, UsageError, WeightsError
+from openllm.errors import CorruptFile, WeightsError
 from openllm.quantize import checks
-from openllm.quantize.calibration import LENGTH, Calibration, read_calibration, template_of
+from openllm.quantize.calibration import LENGTH, Calibration, check_file, read_calibration, template_of
 from openllm.quantize.order import Order, Place
 from openllm.quantize.quality import measured
 from openllm.quantize.record import Origin, Quality, Record, Shown, write_record
@@ -64,12 +64,13 @@ def quantize(order: Order, published: list[Manifest], place: Place, reporter: Re
     Blocks for minutes to hours. It appears whole or not at all; what a tool can take up again after an interruption
     is kept in the cache. Raises ``UsageError``, ``UnsupportedOption``, ``DoesNotFit`` and every ``WeightsError``.
     """
-    if order.samples < 1:
-        raise UsageError("--samples must be at least 1.", hint="Use --samples 128.", param="samples")
+    checks.check_options(order)
+    if order.calibration is not None:
+        check_file(order.calibration)
     able = candidates(published, order.variant)
     target = order.output or made_folder(place.cache, published[0], order.mode.name)
     checks.check_output(target, asked=order.output is not None, force=order.force)
-    checks.check_memory(order.mode, able[0], place.machine, order.samples, LENGTH)
+    checks.check_memory(order.mode, able[0], place.machine, order.most_samples, LENGTH)
     checks.check_disk(order.mode, able[0], target.parent)
     store = Store(place.cache)
 
@@ -96,7 +97,13 @@ class _Making:
         self._calibration = self._shown()
 
     def run(self, target: Path) -> Made:
-        with self._lock(target), self._work() as work, _new_folder(target, force=self._order.force) as folder:
+        with self._lock(target):
+            # Once more: another process may have made it meanwhile.
+            checks.check_output(target, asked=self._order.output is not None, force=self._order.force)
+            return self._made(target)
+
+    def _made(self, target: Path) -> Made:
+        with self._work() as work, _new_folder(target) as folder:
             began = time.monotonic()
             facts = self._write(work, folder)
             seconds = time.monotonic() - began
@@ -112,16 +119,12 @@ class _Making:
     def _shown(self) -> Calibration | None:
         order = self._order
         if not order.mode.calibrates:
-            if order.calibration is not None:
-                raise UsageError(
-                    f"{order.mode.name} needs no calibration.",
-                    hint="Leave --calibration out.",
-                    param="calibration",
-                )
             return None
         manifest = self._source.manifest
         template = template_of(self._tokenizer, manifest.chat.template) if manifest.task == "chat" else None
-        return read_calibration(order.calibration, self._tokenizer, template, order.samples, order.seed)
+        return read_calibration(
+            order.calibration, self._tokenizer, template, order.most_samples, order.chosen_seed
+        )
 
     def _lock(self, target: Path) -> contextlib.AbstractContextManager[None]:
         name = f"quantize-{hashlib.sha256(str(target.absolute()).encode()).hexdigest()[:16]}"
@@ -137,7 +140,7 @@ class _Making:
         what = (
             order.mode.name,
             self._group,
-            order.seed,
+            order.chosen_seed,
             self._source.sha256,
             shown and (shown.sha256, shown.samples),
         )
@@ -149,9 +152,8 @@ class _Making:
         (work / "state").mkdir(parents=True, exist_ok=True)
         try:
             yield work
-        except (
-            WeightsError
-        ):  # not the work's end by a signal, which leaves its state sound: begin again next time
+        except WeightsError:
+            # Ended by a signal it would have left a sound state. So it may not have: begin again next time.
             shutil.rmtree(work / "state", ignore_errors=True)
             raise
         shutil.rmtree(work, ignore_errors=True)
@@ -169,7 +171,7 @@ class _Making:
             "bits": mode.bits,
             "group_size": self._group,
             "samples": self._calibration.samples if self._calibration else [],
-            "seed": self._order.seed,
+            "seed": self._order.chosen_seed,
             "threads": self._order.threads or place.machine.cores,
             "state": str(work / "state"),
         }
@@ -231,7 +233,7 @@ class _Making:
             openllm=__version__,
             date=datetime.now(UTC).isoformat(timespec="seconds"),
             seconds=round(seconds, 1),
-            calibration=None if shown is None else _told(shown, self._order.seed),
+            calibration=None if shown is None else _told(shown, self._order.chosen_seed),
         )
 
     def _quality(self, folder: Path) -> Quality:
@@ -239,15 +241,15 @@ class _Making:
 
 
 @contextlib.contextmanager
-def _new_folder(target: Path, *, force: bool) -> Iterator[Path]:
+def _new_folder(target: Path) -> Iterator[Path]:
     """A folder to fill beside ``target``, which takes its place if the body succeeds and vanishes if it does not."""
     part = target.with_name(f".{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)  # left by one that was killed
     part.mkdir(parents=True)
     try:
         yield part
-        if force or target.exists():
-            shutil.rmtree(target, ignore_errors=True)
+        if target.exists():
+            shutil.rmtree(target)
         part.rename(target)
         sync_folder(target.parent)
     finally:

@@ -11,20 +11,35 @@ from openllm.machine import Machine
 from openllm.quantize.modes import Mode
 from openllm.weights.settings import HubSettings
 
+_SAMPLES = 64
+
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be made. ``output`` None puts it where the model's name finds it."""
+    """What is to be made. ``output`` None puts it where the model's name finds it; other fields that are None were not
+    asked for."""
 
     mode: Mode
     output: Path | None = None
     calibration: Path | None = None
-    samples: int = 128
+    samples: int | None = None
     group_size: int | None = None
-    seed: int = 0
+    seed: int | None = None
     variant: str | None = None
     threads: int | None = None
     force: bool = False
     measure: bool = True
+
+    @property
+    def most_samples(self) -> int:
+        """Samples of calibration at the most; 0 in a mode that needs none."""
+        if not self.mode.calibrates:
+            return 0
+        return _SAMPLES if self.samples is None else self.samples
+
+    @property
+    def chosen_seed(self) -> int:
+        """What the random choices of calibration begin with."""
+        return self.seed or 0
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):

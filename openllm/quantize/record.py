@@ -74,8 +74,3 @@ def write_record(folder: Path, record: Record) -> None:
     """Put ``record`` into a checkpoint's folder."""
     text = msgspec.json.format(msgspec.json.encode(record), indent=2)
     (folder / RECORD).write_bytes(text + b"\n")
-
-
-def read_record(folder: Path) -> Record:
-    """The record of a checkpoint's folder. Raises ``OSError`` or ``msgspec.DecodeError``."""
-    return msgspec.json.decode((folder / RECORD).read_bytes(), type=Record)

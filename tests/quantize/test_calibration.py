@@ -80,6 +80,12 @@ def test_lines_of_json(tokenizer: ChatTokenizer, tmp_path: Path) -> None:
     assert shown.templated >= 2
 
 
+def test_separators_of_lines_within_json(tokenizer: ChatTokenizer, tmp_path: Path) -> None:
+    path = tmp_path / "own.jsonl"
+    path.write_text(json.dumps({"text": "one\u2028two\x85" + LINE * 300}, ensure_ascii=False) + "\r\n")
+    assert read(path, tokenizer).tokens > 2048
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
@@ -88,6 +94,7 @@ def test_lines_of_json(tokenizer: ChatTokenizer, tmp_path: Path) -> None:
         ("bytes.txt", b"\xff\xfe\x00", "no UTF-8"),
         ("bad.jsonl", b'{"text": "a"}\n{"txt": "b"}\n', "Line 2"),
         ("broken.jsonl", b'{"text": ', "Line 1"),
+        ("words.jsonl", b'{"messages": ["Hello"]}\n', "Line 1"),
     ],
 )
 def test_a_file_that_will_not_do(

@@ -14,6 +14,7 @@ from openllm.quantize.modes import MODES, mode_named
 from openllm.quantize.source import candidates
 from openllm.recipes.registry import Registry, shipped_folder
 from openllm.weights.inspect import manifests
+from openllm.weights.made import RECORD
 from openllm.weights.manifest import Manifest
 from openllm.weights.settings import HubSettings
 
@@ -64,10 +65,18 @@ def test_memory_is_predicted() -> None:
 def test_an_output_that_exists(tmp_path: Path) -> None:
     check_output(tmp_path / "new", asked=True, force=False)
     check_output(tmp_path, asked=True, force=False)  # an empty folder is as good as none
-    (tmp_path / "file").write_text("")
+    (tmp_path / RECORD).write_text("{}")
     check_output(tmp_path, asked=True, force=True)
     with pytest.raises(UsageError, match="exists already"):
         check_output(tmp_path, asked=True, force=False)
+
+
+def test_nothing_else_is_ever_replaced(tmp_path: Path) -> None:
+    (tmp_path / "thesis.odt").write_text("years of work")
+    with pytest.raises(UsageError, match="is no checkpoint of openllm quantize"):
+        check_output(tmp_path, asked=True, force=True)
+    with pytest.raises(UsageError, match="is no checkpoint of openllm quantize"):
+        check_output(tmp_path / "thesis.odt", asked=True, force=True)
 
 
 def test_an_unknown_mode() -> None:

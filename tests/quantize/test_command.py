@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,18 @@ def test_an_output_of_ones_own(command: Run, tiny: Path, tmp_path: Path) -> None
     assert json.loads(command("plan", str(out), "--json").stdout)["plan"]["quantization"] == "int8"
 
 
+def test_two_at_the_same_time(environ: dict[str, str], tiny: Path) -> None:
+    """The one that waits for the other does not make it once more."""
+    command = [sys.executable, "-m", "openllm", "quantize", str(tiny), "--mode", "int8", "--no-measure"]
+    both = [
+        subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    said = [process.communicate(timeout=120)[1] for process in both]
+    assert sorted(process.returncode for process in both) == [0, 2], said
+    assert sum("exists already" in each for each in said) == 1
+
+
 def test_a_plan_says_how_to_make_what_is_missing(command: Run) -> None:
     done = command("plan", "smollm2", "--quantize", "gptq")
     assert done.returncode == 2
@@ -61,6 +75,9 @@ def test_a_plan_says_how_to_make_what_is_missing(command: Run) -> None:
         (("--mode", "gptq", "--samples", "0"), "--samples must be at least 1"),
         (("--mode", "gptq", "--calibration", "/nowhere.txt"), "cannot be read"),
         (("--mode", "fp8", "--calibration", "/nowhere.txt"), "needs no calibration"),
+        (("--mode", "fp8", "--samples", "4"), "--samples would change nothing"),
+        (("--mode", "int4", "--seed", "1"), "--seed would change nothing"),
+        (("--mode", "int8", "--threads", "1"), "--threads would change nothing"),
         (("--mode", "gptq", "--variant", "q4"), "no variant 'q4'"),
     ],
 )

@@ -16,7 +16,6 @@ from protocol import Talk, run_job
 
 # What GPTQModel can take up again in the middle, by config.json's model_type.
 _RESUMABLE = ("llama", "qwen3_moe")
-_LONGEST_SAMPLE = 4096
 
 
 def main(job: dict[str, Any], talk: Talk) -> None:

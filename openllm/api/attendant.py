@@ -42,14 +42,16 @@ class Attendant:
         self._heir: Heir | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def until_its_turn(self, warmer: Warmer) -> None:
+    async def until_its_turn(self, warmer: Warmer) -> bool:
         """A server that replaces another accepts nothing before it can answer as well: the other one does so till then.
-        Returns at once for any other, and when the engine cannot be started. A model that is asleep can answer."""
+        Returns at once for any other. A model that is asleep can answer. False if the engine cannot be started: then
+        the other one is to go on."""
         if self._operation.bequest is None:
-            return
+            return True
         while not all(each.available or each.fatal.done() for each in self._keepers):  # noqa: ASYNC110 - no event tells
             await asyncio.sleep(_READY_LOOK_SECONDS)
         await warmer.first()
+        return not any(each.fatal.done() for each in self._keepers)
 
     def listens(self, server: uvicorn.Server) -> None:
         """Begin to attend a server that accepts requests."""

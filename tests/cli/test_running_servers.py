@@ -16,7 +16,9 @@ import httpx
 import psutil
 import pytest
 
+from openllm.chat.tokenizer import load_tokenizer
 from tests.cli.conftest import Run
+from tests.weights.builders import llama_files, write_folder
 
 ECHO = ("smollm2", "--backend", "echo", "--port", "0", "--cache-dir")
 
@@ -254,3 +256,25 @@ def test_a_server_of_a_pipe_has_no_log(openllm: Run, cache: str, environ: dict[s
         assert "--detach" in done.stderr
         server.send_signal(signal.SIGKILL)
     assert listed(openllm) == []
+
+
+def test_a_restart_whose_engine_does_not_start_changes_nothing(
+    openllm: Run, smollm2_gguf: Path, tmp_path: Path
+) -> None:
+    """What is wrong shows when the plan is made already and the weights are opened."""
+    folder = write_folder(tmp_path / "model", llama_files())
+    tokenizer = folder / "tokenizer.json"
+    whole = load_tokenizer(smollm2_gguf).backend.to_str()
+    tokenizer.write_text(whole)
+    done = openllm("start", str(folder), "--backend", "echo", "--port", "0", "--detach")
+    assert done.returncode == 0, done.stderr
+    url = done.stdout.strip()
+    until_ready(url)
+    (old,) = listed(openllm)
+    tokenizer.write_text(whole[:-100])
+    done = openllm("restart")
+    assert done.returncode == 5, done.stderr
+    assert "goes on" in done.stderr
+    (still,) = listed(openllm)
+    assert still["pid"] == old["pid"]
+    assert httpx.get(f"{url}/readyz").status_code == 200

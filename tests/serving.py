@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import httpx
 import openai
@@ -39,6 +39,7 @@ class Served:
         self.lines: list[str] = []
         self._listening = threading.Event()
         self._url = ""
+        self._clients = ExitStack()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -55,10 +56,17 @@ class Served:
 
     @property
     def client(self) -> openai.OpenAI:
-        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=120)
+        """A new one; closed when the server has ended, if not before."""
+        client = openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=120)
+        return self._clients.enter_context(client)
 
     def http(self) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=120)
+
+    def close(self) -> None:
+        """Let go of what talked to it and read its log; it has ended."""
+        self._clients.close()
+        self.join()
 
     def join(self) -> None:
         """Read the log to its end."""
@@ -92,7 +100,7 @@ class Served:
         ]
         self.process.send_signal(signal.SIGTERM)
         status = self.process.wait(seconds)
-        self.join()
+        self.close()
         assert not [pid for pid in family if psutil.pid_exists(pid)]
         return status
 
@@ -120,3 +128,4 @@ def serving(*arguments: str, environ: Mapping[str, str] | None = None) -> Iterat
         if served.process.poll() is None:
             served.process.kill()
             served.process.wait()
+        served.close()

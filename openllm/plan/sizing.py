@@ -10,9 +10,7 @@ from openllm.errors import DoesNotFit, UnsupportedOption, UsageError
 from openllm.machine import Machine
 from openllm.memory import (
     Footprint,
-    Part,
     Term,
-    embedding_parameters,
     fit,
     kv_bytes,
     kv_share,
@@ -20,15 +18,14 @@ from openllm.memory import (
     longest_context,
     overhead_terms,
     readable,
-    weight_term,
 )
+from openllm.plan.copies import converted_floats, mapped_file
 from openllm.plan.precision import computing_dtype
 from openllm.plan.route import Route
-from openllm.plan.support import bits, is_float
+from openllm.plan.running_weights import running_weights
 from openllm.plan.values import Decision, Overrides
 
 _FRACTION = 0.9
-_UNKNOWN_BITS = 8.5  # of weights in a mode that no table knows, and of a size that nobody told
 _CONCURRENCY = {"cpu": 64, "cuda": 256}
 _TEXTS_AT_ONCE = 256
 # A model that leaves room for a shorter context than this does not fit, unless a shorter one is asked for.
@@ -245,15 +242,13 @@ def _room(
             param="memory_fraction",
         )
     usable = min(free, int(fraction * memory))
-    weights = _weights(route, dtype if route.engine != "openvino" else computing_dtype(dtype, machine))
+    weights = running_weights(route, dtype if route.engine != "openvino" else computing_dtype(dtype, machine))
     width = overrides.concurrency or _CONCURRENCY[route.device]
     eager = route.device == "cpu" or route.engine != "vllm"
     overhead = overhead_terms(
         shape, route.engine, route.device, 0 if route.encodes else width, devices=devices, eager=eager
     )
-    if _converts_floats(route, dtype):
-        text = "the plugin's copy in the type that it computes with, before it is packed"
-        overhead += (Term("converted floats", text, weights.bytes),)
+    overhead += converted_floats(route, dtype, weights.bytes)
     if adapters:
         overhead += (Term("adapters", "places for LoRA matrices", adapters),)
     fits = fit(Footprint(weights.bytes // devices, 0, sum(term.bytes for term in overhead)), usable)
@@ -267,69 +262,8 @@ def _room(
             weights, *(split if devices > 1 else ()), *overhead,
             Term("left for the KV cache", f"{usable:,} B - {fits.needed:,} B", left),
         ),
-        mapped=_mapped(route, dtype, weights.bytes),
+        mapped=mapped_file(route, dtype, weights.bytes, rounded=route.how != "as stored"),
     )  # fmt: skip
-
-
-def _converts_floats(route: Route, dtype: str) -> bool:
-    """Does OpenVINO hold floats of 16 bits twice in memory of its own, converted and packed? Seen in 2026.4."""
-    exact = route.manifest.format == "gguf" and dtype == "float32"  # they are written as float32
-    return route.engine == "openvino" and not route.encodes and route.quantization == "none" and not exact
-
-
-def _mapped(route: Route, dtype: str, weights: int) -> tuple[Term, ...]:
-    """Pages of the weights' file that stay resident beside the copy that is computed with. The system takes them back
-    when memory is short, so a plan fits without them."""
-    if route.device != "cpu" or route.encodes or _converts_floats(route, dtype):
-        return ()
-    if route.engine == "openvino":
-        return (
-            Term(
-                "mapped file",
-                "the IR, beside the plugin's packed copy; given back when memory is short",
-                weights,
-            ),
-        )
-    if route.engine == "transformers" and route.how != "as stored" and route.quantization != "none":
-        stored = (
-            route.manifest.bytes
-            if route.manifest.format == "safetensors"
-            else 4 * route.manifest.shape.parameters
-        )
-        return (Term("mapped file", "the floats that were rounded; given back when memory is short", stored),)
-    return ()
-
-
-def _weights(route: Route, dtype: str) -> Term:
-    """The weights as they run: the files' own size where they run as stored."""
-    manifest, form = route.manifest, route.quantization
-    if form == "none":
-        built = route.engine == "openvino" and manifest.format == "safetensors"  # floats as they are read
-        form = "float32" if built else dtype if dtype != "auto" else "float16"
-    kept = (
-        embedding_parameters(manifest.shape)
-        if route.engine != "openvino" and not is_float(route.quantization)
-        else 0
-    )
-    wide = bits(dtype) or 16.0  # of what quantizers leave as floats
-    if (
-        route.how == "as stored"
-        and manifest.bytes
-        and (form in (manifest.quantization, manifest.dtype) or not bits(form))
-    ):
-        return _stored_term(manifest.bytes, kept, wide - (bits(manifest.dtype) or 16.0))
-    width = bits(form) or _UNKNOWN_BITS
-    rest = manifest.shape.parameters - kept
-    return weight_term((Part(rest, width), Part(kept, wide, "of the embedding")))
-
-
-def _stored_term(size: int, kept: int, wider: float) -> Term:
-    """Files of a known size; the floats among quantized weights are held in another dtype, ``wider`` bits wider."""
-    more = int(kept * wider / 8)
-    text = f"{size:,} B in the files"
-    return Term(
-        "weights", f"{text} + {kept:,} of the embedding x {wider:g} bits / 8" if more else text, size + more
-    )
 
 
 def _context_and_cache(

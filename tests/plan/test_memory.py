@@ -21,7 +21,7 @@ from openllm.memory import (
     readable,
     weight_bytes,
 )
-from openllm.plan import Overrides, Plan, make_plan
+from openllm.plan import Overrides, Plan, footprint, make_plan
 from openllm.weights.manifest import Shape
 from tests.plan.examples import (
     ALL,
@@ -198,6 +198,15 @@ def test_the_arithmetic_adds_up() -> None:
     assert terms["left for the KV cache"] == terms["usable"] - sum(terms[part] for part in parts[:-1])
     assert terms["weights"] == made.weight_bytes
     assert terms["KV cache of a context"] == terms["KV cache of a token"] * made.context
+
+
+@pytest.mark.parametrize("quantize", ["int8", "none"])
+def test_what_several_models_reckon_with_is_what_the_plan_was_sized_with(quantize: str) -> None:
+    made = make_plan(
+        SMOLLM2, cpu_host(), Overrides(backend="openvino", quantize=quantize, context=2048), installed=ALL
+    )
+    (whole,) = [term.bytes for term in made.arithmetic if term.what == "in all"]
+    assert footprint(made).total == whole
 
 
 def test_what_would_fit_is_told() -> None:

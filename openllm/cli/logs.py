@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated
+from typing import IO, Annotated
 
 import typer
 
 from openllm.cli.operate import log_folder
 from openllm.cli.servers import ServerName, choose, register
 from openllm.errors import NoSuchServer, UsageError
-
-if TYPE_CHECKING:
-    pass
 
 _LOOK_SECONDS = 0.2
 _BLOCK = 64 * 1024
@@ -73,8 +71,10 @@ def _portlike(server: str | None) -> bool:
 
 def _begin_at_line(file: IO[bytes], lines: int) -> None:
     """Go to where the last ``lines`` lines begin."""
-    place = file.seek(0, os.SEEK_END)
+    whole = place = file.seek(0, os.SEEK_END)
     found = 0
+    if not lines:
+        return
     while place > 0:
         size = min(_BLOCK, place)
         place -= size
@@ -83,13 +83,13 @@ def _begin_at_line(file: IO[bytes], lines: int) -> None:
         end = len(block)
         while (at := block.rfind(b"\n", 0, end)) >= 0:
             # The line feed at the very end of the file ends its last line, and begins none.
-            if place + at + 1 < file.seek(0, os.SEEK_END):
+            if place + at + 1 < whole:
                 found += 1
-            if found == lines and lines:
+            if found == lines:
                 file.seek(place + at + 1)
                 return
             end = at
-    file.seek(0, os.SEEK_SET if lines else os.SEEK_END)
+    file.seek(0)
 
 
 def _texts(file: IO[bytes], path: Path, follow: bool) -> Iterator[bytes]:
@@ -102,7 +102,9 @@ def _texts(file: IO[bytes], path: Path, follow: bool) -> Iterator[bytes]:
         time.sleep(_LOOK_SECONDS)
         if os.fstat(file.fileno()).st_size < file.tell():
             file.seek(0)
-        elif path.exists() and not os.path.samestat(path.stat(), os.fstat(file.fileno())):
-            with path.open("rb") as fresh:
-                os.dup2(fresh.fileno(), file.fileno())
-            file.seek(0)
+            continue
+        with contextlib.suppress(FileNotFoundError):  # moved, and not made anew yet
+            if not os.path.samestat(path.stat(), os.fstat(file.fileno())):
+                with path.open("rb") as fresh:
+                    os.dup2(fresh.fileno(), file.fileno())
+                file.seek(0)

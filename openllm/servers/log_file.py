@@ -75,17 +75,30 @@ class LogFile:
         return 0 < self._limit < os.fstat(_STDERR).st_size
 
     def put_aside(self) -> None:
-        """Copy what is in the file to FILE.1 and empty it; blocks for a copy. Raises ``OSError``."""
-        for number in range(KEPT, 1, -1):
-            with contextlib.suppress(FileNotFoundError):
-                self._older(number - 1).replace(self._older(number))
-        with self.path.open("rb") as now, self._older(1).open("wb") as copy:
-            os.chmod(copy.fileno(), 0o600)
-            shutil.copyfileobj(now, copy)
+        """Copy what is in the file to FILE.1 and empty it; blocks for a copy. Raises ``OSError``, and then all files
+        are as they were."""
+        fresh = self._older(0)
+        with self.path.open("rb") as now, fresh.open("wb") as copy:
+            try:
+                os.chmod(copy.fileno(), 0o600)
+                shutil.copyfileobj(now, copy)
+                copy.flush()
+            except OSError:
+                fresh.unlink()
+                raise
+            self._make_place()
+            fresh.replace(self._older(1))
             # What came in the meantime, so that hardly anything can come between the last look and the cut.
             while rest := now.read():
                 copy.write(rest)
+            copy.flush()
             os.truncate(self.path, 0)
+
+    def _make_place(self) -> None:
+        """Of older files each becomes the next one; the oldest goes."""
+        for number in range(KEPT, 1, -1):
+            with contextlib.suppress(FileNotFoundError):
+                self._older(number - 1).replace(self._older(number))
 
     def _older(self, number: int) -> Path:
         return self.path.with_name(f"{self.path.name}.{number}")

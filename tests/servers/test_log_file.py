@@ -52,6 +52,29 @@ def test_the_oldest_goes(tmp_path: Path) -> None:
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in tmp_path.iterdir())
 
 
+_FULL = """
+import resource, sys
+from pathlib import Path
+from openllm.servers.log_file import LogFile
+log = LogFile(Path(sys.argv[1]), 10)
+log.take_over()
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+try:
+    log.put_aside()
+except OSError:
+    sys.exit(7)
+"""
+
+
+def test_where_there_is_no_room_for_a_copy_all_stays(tmp_path: Path) -> None:
+    files = {"log": "x" * 300, **{f"log.{number}": str(number) for number in range(1, KEPT + 1)}}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    done = subprocess.run([sys.executable, "-c", _FULL, str(tmp_path / "log")], check=False)
+    assert done.returncode == 7
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == files
+
+
 def test_a_file_that_was_moved_is_made_anew(tmp_path: Path) -> None:
     code = (
         "import os, sys; from pathlib import Path; from openllm.servers.log_file import LogFile;"

@@ -102,6 +102,8 @@ def start(
         )
     if pin:
         raise UsageError("--pin is for several models: one stays loaded by itself.", hint="Leave it out.")
+    if front.patience is not None:
+        raise UsageError("--patience is for several models: one waits for no other.", hint="Leave it out.")
     if dry_run:
         _print_plan(names[0], options, memory)
     else:
@@ -191,7 +193,9 @@ def _start_several(chosen: _Chosen, several: _Several, *, dry_run: bool) -> None
     options, front = chosen.options, chosen.front
     settings = options.settings()
     if dry_run:
-        _print_plans([each.plan for each in several.plan(options, settings)[0]])
+        planned, memory = several.plan(options, settings)
+        check_memory(planned, several.pinned, memory)
+        _print_plans([each.plan for each in planned])
         return
     engine_options = _pairs(chosen.engine_option)
     guard = front.guard(chosen.host)

@@ -43,14 +43,18 @@ def test_what_cannot_be_meant(
     assert message in done.stderr
     assert hint in done.stderr
     assert "Traceback" not in done.stderr
+    dry = openllm("start", *files, "--backend", "echo", "--dry-run", *arguments)
+    assert (dry.returncode, dry.stderr) == (done.returncode, done.stderr)
 
 
 def test_no_model_at_all(openllm: Run) -> None:
     done = openllm("start")
     assert done.returncode == 2
     assert "No model is named" in done.stderr
-    done = openllm("start", MODEL, "--pin", MODEL)
-    assert done.returncode == 2
+    for option in (("--pin", MODEL), ("--patience", "5s")):
+        done = openllm("start", MODEL, *option)
+        assert done.returncode == 2
+        assert f"{option[0]} is for several models" in done.stderr
 
 
 def test_nothing_is_here(openllm: Run) -> None:

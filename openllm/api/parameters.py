@@ -23,6 +23,7 @@ from openllm.fleet.duration import from_number, parse_duration
 
 _INT64 = 2**63
 MOST_TOOLS = 512
+_LONGEST_DURATION = 32
 TokenId = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}$")]
 StopText = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 # A value that changes nothing, for parameters that clients send by habit and that have no other value here.
@@ -33,12 +34,14 @@ def _seconds(value: object) -> float | None:
     """Seconds of a number or a text. Raises ``PydanticCustomError``."""
     if value is None:
         return None
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return from_number(float(value))
     try:
-        return parse_duration(value[:32] if isinstance(value, str) else repr(value)[:32])
-    except UsageError as error:
-        raise PydanticCustomError("duration", "send seconds, or a text like 30s, 5m, 1h or -1") from error
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return from_number(float(value))
+        if isinstance(value, str) and len(value) <= _LONGEST_DURATION:
+            return parse_duration(value)
+    except (UsageError, OverflowError):  # an integer of JSON may be larger than any float
+        pass
+    raise PydanticCustomError("duration", "send seconds, or a text like 30s, 5m, 1h or -1")
 
 
 _DURATION = {"anyOf": [{"type": "number"}, {"type": "string", "examples": ["5m"]}, {"type": "null"}]}

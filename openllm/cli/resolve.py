@@ -68,7 +68,7 @@ def find_manifests(
             return _variant(name, settings, fresh)
     found = find_published(model, settings, fresh=fresh)
     made = made_manifests(settings.cache, found)
-    asked = [each for each in made if each.quantization == quantize]
+    asked = [each for each in made if quantize is not None and each.quantization == quantize.lower()]
     return [*found[:1], *asked, *found[1:], *(each for each in made if each not in asked)]
 
 

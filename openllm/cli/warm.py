@@ -23,11 +23,12 @@ def read_prompts(path: Path) -> list[dict[str, Any]]:
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise _error(str(path), f"cannot be read: {why}") from error
-    if path.suffix not in _LINES:
+    if path.suffix.lower() not in _LINES:
         if not text.strip():
             raise _error(str(path), "is empty")
         return [{"messages": [{"role": "system", "content": text}, _QUESTION]}]
-    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    # Not splitlines: JSON may hold other separators of lines as they are.
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not lines:
         raise _error(str(path), "is empty")
     return [_request(f"{path}:{number}", line) for number, line in lines]

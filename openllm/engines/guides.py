@@ -63,6 +63,9 @@ def check_schema(guide: Guide, schema: Any, path: str = "#", depth: int = 0) -> 
     _check_type(guide, schema.get("type"), path)
     if "enum" in schema:
         _check_kind(guide, schema["enum"], list, f"{path}/enum")
+    required = schema.get("required", [])
+    if not isinstance(required, list) or not all(isinstance(name, str) for name in required):
+        raise wrong(guide, f"{path}/required must be a list of names")
     for place, part in parts(guide, schema, path):
         check_schema(guide, part, place, depth + 1)
 

@@ -180,7 +180,7 @@ def test_a_client_that_leaves_while_it_wakes_leaves_nothing(sleeper: Served) -> 
     until(sleeper, "asleep")
 
 
-@pytest.mark.parametrize("value", ["soon", True, [], "5 minutes"])
+@pytest.mark.parametrize("value", ["soon", True, [], "5 minutes", "1" * 33, 10**400])
 def test_a_keep_alive_that_is_no_duration(sleeper: Served, value: object) -> None:
     with sleeper.http() as http:
         answer = http.post("/v1/completions", json={**ASK, "keep_alive": value})

@@ -68,6 +68,13 @@ def test_a_text_is_a_system_message(tmp_path: Path) -> None:
     assert body["messages"][1]["role"] == "user"
 
 
+def test_separators_of_lines_within_json(tmp_path: Path) -> None:
+    path = tmp_path / "a.JSONL"
+    path.write_text('[{"role": "user", "content": "one\u2028two"}]\r\n\n')
+    (body,) = read_prompts(path)
+    assert body["messages"][0]["content"] == "one\u2028two"
+
+
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [

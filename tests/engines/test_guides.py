@@ -137,6 +137,7 @@ def test_json_object_begins_one(engine: EngineChild, ask: Ask, tokenizer: ChatTo
         (Guide("json_schema", '{"type": '), "JSON"),
         (Guide("json_schema", '{"anyOf": []}'), "#/anyOf"),
         (Guide("json_schema", '{"properties": []}'), "#/properties"),
+        (Guide("json_schema", '{"type": "object", "required": 5}'), "#/required"),
         (Guide("json_schema", '{"$ref": "#/$defs/nowhere"}'), "nowhere"),
         (Guide("json_schema", '{"type": "string", "pattern": "(a"}'), "(?i)regex|pattern"),
         (Guide("json_schema", '{"items": ' * 40 + "{}" + "}" * 40), "nested"),

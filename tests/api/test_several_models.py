@@ -67,6 +67,14 @@ def complete(client: openai.OpenAI, model: str, tokens: int = 2) -> str:
     return client.completions.create(model=model, prompt="Hi there", max_tokens=tokens).choices[0].text
 
 
+def until_running(server: Served, count: int) -> None:
+    """Until so many sequences have a token."""
+    deadline = time.monotonic() + 20
+    while server.metric("openllm_sequences_running") < count:
+        assert time.monotonic() < deadline, (states(server), server.log)
+        time.sleep(0.02)
+
+
 def until(server: Served, model: str, state: str) -> None:
     deadline = time.monotonic() + 20
     while states(server)[model] != state:
@@ -181,7 +189,7 @@ def test_a_client_that_leaves_while_it_waits_for_room_wakes_nothing(
     before = wakes(served)
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         busy = [pool.submit(complete, client, name, 250) for name in "ab"]  # 5 s
-        time.sleep(0.3)
+        until_running(served, 2)
         with pytest.raises(httpx.ReadTimeout):
             httpx.post(f"{served.url}/v1/completions", json=_body("c"), timeout=0.5)
         for each in busy:
@@ -196,7 +204,7 @@ def test_a_deadline_ends_while_it_waits_for_room(served: Served, client: openai.
     complete(client, "b")
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
         busy = [pool.submit(complete, client, name, 75) for name in "ab"]
-        time.sleep(0.3)
+        until_running(served, 2)
         late = httpx.post(
             f"{served.url}/v1/completions", json=_body("c"), headers={"x-request-timeout": "0.5"}
         )
@@ -248,9 +256,11 @@ def test_a_pinned_model_is_loaded_at_once_and_stays(files: list[str]) -> None:
             assert status(server)["a"]["pid"] == pid
         client.completions.create(model="a", prompt="Hi", max_tokens=1, extra_body={"keep_alive": 0})
         psutil.Process(pid).kill()
-        time.sleep(0.2)
+        deadline = time.monotonic() + 20
+        while status(server)["a"]["pid"] in (pid, None):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
         until(server, "a", "ready")
-        assert status(server)["a"]["pid"] != pid
 
 
 def test_sigterm_with_models_loaded_and_asleep_leaves_nothing(files: list[str]) -> None:

@@ -56,6 +56,13 @@ class ScriptedServer:
             writer.close()
 
 
+async def _answered() -> None:
+    """Wait until every connection is closed."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    if others:
+        await asyncio.wait(others)
+
+
 @contextmanager
 def running(script: Script) -> Iterator[tuple[ScriptedServer, Target]]:
     loop = asyncio.new_event_loop()
@@ -70,7 +77,7 @@ def running(script: Script) -> Iterator[tuple[ScriptedServer, Target]]:
         yield scripted, Target("127.0.0.1", port, "m")
     finally:
         loop.call_soon_threadsafe(listening.close)
-        asyncio.run_coroutine_threadsafe(asyncio.sleep(0.05), loop).result()
+        asyncio.run_coroutine_threadsafe(_answered(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()

@@ -19,7 +19,6 @@ from openllm.errors import (
 )
 from openllm.weights.settings import HubSettings
 
-NETWORK_ERRORS = (httpx2.TransportError,)
 _BUSY = (408, 429)
 
 

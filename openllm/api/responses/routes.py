@@ -85,7 +85,6 @@ class _Creation:
     @classmethod
     async def begin(cls, body: ResponseRequest, service: Service, responses: Responses) -> _Creation:
         """Raises what speaks against it, before anything is spent on it."""
-        service.check_name(body.model)
         history = _history(responses.store, body.previous_response_id)
         creation = await aside(lambda: cls(body, service, responses, history))
         service.check(creation.translation.chat, 1)

@@ -39,7 +39,7 @@ def check_options(order: Order) -> None:
 
 
 def group_size(mode: Mode, asked: int | None, widths: Sequence[int], parameters: int) -> int | None:
-    """Weights that share a scale, None for a mode without groups.
+    """Weights that share a scale, None for a mode without groups. ``widths`` is empty before they are known.
 
     Without a wish the largest of ``GROUPS`` that divides all matrices' widths; of a model of less than a billion
     weights the smallest, because it loses most. Raises ``UnsupportedOption`` for a size that does not go.
@@ -62,9 +62,8 @@ def group_size(mode: Mode, asked: int | None, widths: Sequence[int], parameters:
             param="mode",
         )
     if asked not in able:
-        which = (
-            f"divide {_listed(widths)} and have kernels: {', '.join(map(str, able))}" if able else "go: none"
-        )
+        divide = f"divide {_listed(widths)} and " if widths else ""
+        which = f"{divide}have kernels: {_listed(able)}" if able else "go: none"
         raise UnsupportedOption(
             f"Groups of {asked} do not go with this model.",
             hint=f"Group sizes that {which}.",

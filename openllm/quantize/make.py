@@ -65,6 +65,7 @@ def quantize(order: Order, published: list[Manifest], place: Place, reporter: Re
     is kept in the cache. Raises ``UsageError``, ``UnsupportedOption``, ``DoesNotFit`` and every ``WeightsError``.
     """
     checks.check_options(order)
+    checks.group_size(order.mode, order.group_size, (), published[0].shape.parameters)
     if order.calibration is not None:
         check_file(order.calibration)
     able = candidates(published, order.variant)

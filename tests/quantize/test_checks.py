@@ -44,6 +44,13 @@ def test_a_group_that_does_not_divide_names_those_that_do() -> None:
     assert caught.value.hint == "Group sizes that divide 576, 1536 and have kernels: 64, 32."
 
 
+def test_a_group_that_no_kernel_has_is_known_before_the_model() -> None:
+    assert group_size(MODES["gptq"], 64, (), 135_000_000) == 64
+    with pytest.raises(UnsupportedOption) as caught:
+        group_size(MODES["gptq"], 48, (), 135_000_000)
+    assert caught.value.hint == "Group sizes that have kernels: 128, 64, 32."
+
+
 def test_groups_of_a_mode_without() -> None:
     assert group_size(MODES["w8a8"], None, (576,), 135_000_000) is None
     with pytest.raises(UnsupportedOption, match="one scale a row"):

@@ -85,6 +85,17 @@ class Served:
         children = psutil.Process(self.process.pid).children()
         return next(child for child in children if "openllm.runner" in child.cmdline())
 
+    @contextmanager
+    def still_loading(self) -> Iterator[None]:
+        """For the length of a block at the start the engine does not become ready, however slow the machine is."""
+        assert self.url  # said before the server is imported, and so long before the engine is ready
+        runner = self.runner()
+        runner.suspend()
+        try:
+            yield
+        finally:
+            runner.resume()
+
     def metric(self, name: str) -> float:
         with self.http() as http:
             for line in http.get("/metrics").text.splitlines():

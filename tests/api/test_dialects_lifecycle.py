@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import anthropic
@@ -145,10 +146,11 @@ def test_streams_that_wait_for_the_engine_are_kept_alive_and_answered() -> None:
 
 
 def test_a_response_that_waits_for_the_engine_gets_comments() -> None:
-    with serving(MODEL, "--backend", "echo", "--engine-option", "load=2") as server, server.http() as http:
-        with http.stream(
-            "POST", "/v1/responses", json={"model": MODEL, "input": "Hi", "stream": True}
-        ) as answer:
-            lines = list(answer.iter_lines())
-        assert lines[0].startswith(": ")
-        assert "event: response.completed" in lines
+    with serving(MODEL, "--backend", "echo", "--engine-option", "load=2") as server, ExitStack() as open_:
+        with server.still_loading():
+            http = open_.enter_context(server.http())
+            body = {"model": MODEL, "input": "Hi", "stream": True}
+            answer = open_.enter_context(http.stream("POST", "/v1/responses", json=body))
+            lines = answer.iter_lines()
+            assert next(lines).startswith(": ")
+        assert "event: response.completed" in list(lines)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openllm.batches.journal import Answered, Failure, Journal, Response
@@ -26,6 +26,7 @@ def ids(path: Path) -> list[str]:
     return [json.loads(line)["custom_id"] for line in path.read_text().splitlines()]
 
 
+@settings(deadline=None)
 @given(written=st.integers(0, 12), cut=st.integers(0, 600), reopened=st.integers(1, 3))
 def test_cut_anywhere(
     tmp_path_factory: pytest.TempPathFactory, written: int, cut: int, reopened: int

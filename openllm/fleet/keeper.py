@@ -8,34 +8,30 @@ import gc
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import NoReturn
 
 import msgspec
 
 from openllm.engines.base import EngineConfig
 from openllm.errors import OpenLLMError, RunnerFailed
-from openllm.fleet.adapters import Adapters, Served, as_error
+from openllm.fleet.adapters import Adapters, Served
 from openllm.fleet.course import Course
 from openllm.fleet.desk import Desk
 from openllm.fleet.duration import NEVER
-from openllm.fleet.ending import ending, memory_kills
-from openllm.fleet.garbage import Garbage
+from openllm.fleet.life import Life
 from openllm.fleet.nap import Nap
 from openllm.fleet.observer import Observer
-from openllm.fleet.process import RunnerProcess
 from openllm.fleet.pulling import Tell
 from openllm.fleet.restart import RestartPolicy
-from openllm.fleet.signs import signs
 from openllm.fleet.spawn import PlainSpawner, Spawned, Spawner
 from openllm.fleet.state import State
 from openllm.fleet.upkeep import Gate, NoPast, OpenGate, PastStarts, Upkeep
 from openllm.fleet.wants import Wants
-from openllm.fleet.watch import Patience, Watch
-from openllm.runner.wire import AdapterDone, Failed, Load, Progress, Ready, Step, Stop, ToFront, Vectors
+from openllm.fleet.watch import Patience
+from openllm.runner.wire import AdapterDone, Failed, Progress, Ready, Step, ToFront, Vectors
 
 _log = logging.getLogger("openllm.fleet")
-_STOP_SECONDS = 5.0
-_LONGEST_GARBAGE = 300  # characters of what is told of it
 _WAKING = (State.PULLING, State.QUEUED, State.STARTING)
 # An encoder forms its batches itself, of texts of like length: it must see some to choose from. What it has is no
 # longer shared fairly, so not too many.
@@ -91,20 +87,13 @@ class Keeper:
         self._past = past or NoPast()
         self._gate = gate or OpenGate()
         self._nap = Nap(NEVER if self.upkeep.pinned else self.upkeep.idle_seconds, self._doze)
-        self._process = None if early is None else RunnerProcess(early)
+        self._life = None if early is None else self._life_of(early)
         self._width = 0
-        self._ended = asyncio.Event()
         self._asleep = self.upkeep.on_demand  # is there to be no runner until one is asked for?
         self._woken_at: float | None = None
-        self._began_at = self.idle_since
-        self._ready_at: float | None = None
         self._was_ready = False
         self._retired = False
-        self._why: Failed | None = None
-        self._cause = ""  # why we ended it ourselves
         self._excused = False
-        self._memory_kills = 0
-        self._heard_loading = 0.0
         self._task: asyncio.Task[None] | None = None
         self.desk.turned = self._look
 
@@ -124,7 +113,7 @@ class Keeper:
     @property
     def pid(self) -> int | None:
         """The runner's process id, if there is one."""
-        return None if self._process is None else self._process.pid
+        return None if self._life is None else self._life.pid
 
     @property
     def ready(self) -> bool:
@@ -194,8 +183,8 @@ class Keeper:
         self.adapters.close()
         self.desk.close("The server is stopping.")
         self.desk.fail_all("The server is stopping.")
-        if self._process is not None:
-            await self._end_process(politely=not at_once)
+        if self._life is not None:
+            await self._end_life(self._life, politely=not at_once)
 
     async def _run(self) -> None:
         failures = 0
@@ -232,17 +221,17 @@ class Keeper:
             if not await self._enter():
                 await self._sleep()
                 continue
-            await self._live(msgspec.structs.replace(config, adapters=self.adapters.files))
+            life = await self._live(msgspec.structs.replace(config, adapters=self.adapters.files))
             if self._retired:
-                await self._end_process(politely=True)
+                await self._end_life(life, politely=True)
                 await self._sleep()
                 continue
-            ready_for = None if self._ready_at is None else self._clock() - self._ready_at
-            error = await self._bury()
+            ready_for = None if life.ready_at is None else self._clock() - life.ready_at
+            error = await self._bury(life)
             failures = self._policy.failures(
                 failures, ready_for, answered=self.desk.fruitful, excused=self._excused
             )
-            if not self._was_ready and (self._why is not None or not self._policy.holds(failures)):
+            if not self._was_ready and (life.failed or not self._policy.holds(failures)):
                 raise error
             await self._wait(failures, error)
             if self.upkeep.on_demand and not len(self.desk):
@@ -266,71 +255,35 @@ class Keeper:
             self.course.become(State.QUEUED, "waiting for memory that other models have")
         return await self._gate.enter()
 
-    async def _live(self, config: EngineConfig) -> None:
+    async def _live(self, config: EngineConfig) -> Life:
         """One life of a runner, from its start to its end, or until it is retired."""
-        ended = self._ended = asyncio.Event()  # its own: the socket of the one before may close late
-        self._ready_at = None
-        self._why = None
-        self._cause = ""
-        self._memory_kills = memory_kills()
         self._asleep = self._retired = False
         self.wants.served()
         self._width = config.max_sequences * (1 if config.encoder is None else _TEXTS_TO_CHOOSE_FROM)
-        self._began_at = self._clock()
         self.course.load()
         state = State.STARTING if self.state is not State.FAILED else State.FAILED
         self.course.become(state, "starting the engine")
-        if self._process is None:
-            self._process = RunnerProcess(self._spawner.spawn(config.engine, threads=config.threads))
-        await self._process.attach(self._receive, ended.set, self._distrust)
-        if not self._process.loading:
-            self._process.send(Load(config))
-        self._heard_loading = self._clock()
-        watching = asyncio.create_task(self._watch(self._process))
-        try:
-            await ended.wait()
-        finally:
-            watching.cancel()
+        life = self._life
+        if life is None:
+            spawned = self._spawner.spawn(config.engine, threads=config.threads)
+            life = self._life = self._life_of(spawned)
+        await life.begin(config, partial(self._receive, life))
+        await life.until_over()
+        return life
 
-    async def _bury(self) -> OpenLLMError:
+    def _life_of(self, spawned: Spawned) -> Life:
+        return Life(spawned, patience=self._patience, clock=self._clock, silent_since=self.desk.silent_since)
+
+    async def _bury(self, life: Life) -> OpenLLMError:
         """Reap the runner that ended; say why it did."""
         if self.state is not State.FAILED:
             self.course.become(State.WAITING, "the runner ended")
         self._nap.end()
-        status = await self._reap()
-        if self._cause:
-            error: OpenLLMError = RunnerFailed(f"the runner was ended: {self._cause}")
-        elif self._why is not None:
-            error = as_error(self._why)
-        else:
-            error = ending(status, memory_kills=memory_kills() - self._memory_kills)
+        error = await life.bury()
+        self._be_gone()
         self.adapters.close()
         self._excused = self.desk.close(f"The model's runner ended while it answered ({error.message}).")
         return error
-
-    async def _watch(self, process: RunnerProcess) -> None:
-        """End the runner if it hangs."""
-        between = self._patience.between_looks
-        watch = Watch(self._patience)
-        while between is not None:
-            await asyncio.sleep(between)
-            loading = self._ready_at is None
-            since = self._heard_loading if loading else self.desk.silent_since()
-            cause = watch.look(self._clock(), since, loading=loading, signs=lambda: signs(process.at_work))
-            if cause is not None:
-                self._end_for(cause)
-                return
-
-    def _distrust(self, garbage: str) -> None:
-        """The runner sent what cannot be right."""
-        self._end_for(f"it sent garbage: {garbage[:_LONGEST_GARBAGE]}")
-
-    def _end_for(self, cause: str) -> None:
-        """End the runner, which is not what it should be."""
-        self._cause = self._cause or cause
-        if self._process is not None:
-            self._process.kill()
-        self._ended.set()
 
     async def _wait(self, failures: int, error: OpenLLMError) -> None:
         self.restarts += 1
@@ -354,19 +307,14 @@ class Keeper:
         self._gate.leave()
         await asyncio.sleep(max(self._policy.second, self._policy.delay(failures)))
 
-    async def _end_process(self, *, politely: bool) -> None:
-        assert self._process is not None
-        if politely:
-            self._process.send(Stop())
-            await self._process.wait(_STOP_SECONDS)
-        await self._reap()
+    async def _end_life(self, life: Life, *, politely: bool) -> None:
+        await life.end(politely=politely)
+        self._be_gone()
 
-    async def _reap(self) -> int:
-        assert self._process is not None
-        status = await self._process.reap()
-        self._process = None
+    def _be_gone(self) -> None:
+        """There is no process any more."""
+        self._life = None
         self._gate.leave()
-        return status
 
     def _give_up(self, error: OpenLLMError, state: State = State.STOPPED) -> None:
         self.course.become(state, error.message)
@@ -403,55 +351,52 @@ class Keeper:
         self.adapters.close()
         self.desk.close("The model is unloaded.")
         self._tell(self.doing)
-        self._ended.set()
+        if self._life is not None:
+            self._life.leave()
 
     def _progress(self, text: str, fraction: float | None) -> None:
         self.course.doing = text
         if fraction is not None:
             self.course.measure(fraction)
 
-    def _receive(self, message: ToFront) -> None:
+    def _receive(self, life: Life, message: ToFront) -> None:
         match message:
             case Step(deltas):
                 self.desk.receive(deltas)
             case Vectors(vectors):
                 self.desk.receive_vectors(vectors)
             case Ready(seconds):
-                if self._ready_at is not None:
-                    raise Garbage("that it is ready, again")
-                self._become_ready(seconds)
+                self._become_ready(life, seconds)
             case Progress(text):
-                self._heard_loading = self._clock()
+                life.heard()
                 self.course.doing = text
                 self._tell(text)
             case Failed():
-                self._why = message
+                life.fail(message)
             case AdapterDone():
-                self._take_adapter(message)
+                self._take_adapter(life, message)
 
-    def _take_adapter(self, message: AdapterDone) -> None:
+    def _take_adapter(self, life: Life, message: AdapterDone) -> None:
         error = self.adapters.done(message)
         if error is None:
             return
         self._tell(f"the adapter {message.name} is not served: {error.message}")
-        if not self._was_ready and self._process is not None:
+        if not self._was_ready:
             # Whoever starts a server wants all of its adapters, or an error.
-            self._why = message.failed
-            self._process.kill()
+            life.reject(message.failed)
 
-    def _become_ready(self, seconds: float) -> None:
-        assert self._process is not None
+    def _become_ready(self, life: Life, seconds: float) -> None:
+        now = life.become_ready()
         self.course.become(State.READY, "serving")
-        now = self._ready_at = self._clock()
         self._was_ready = True
         self._tell(f"ready: engine loaded in {seconds:.1f} s")
         if self._woken_at is not None:
             self.wakes += 1
             self._observer.woke(now - self._woken_at)
             self._woken_at = None
-        self.loading_seconds = now - self._began_at
+        self.loading_seconds = now - life.began_at
         # Beside the event loop: the disk may be slow.
         asyncio.get_running_loop().run_in_executor(None, self._past.learn, self.loading_seconds)
-        self.adapters.open(self._process.send)
-        self.desk.open(self._process.send, self._width)
+        self.adapters.open(life.send)
+        self.desk.open(life.send, self._width)
         self._look()

@@ -78,6 +78,7 @@ def _service(
         adapters=[Served(each.name, each.reference) for each in plan.adapters],
         past=PastStarts(supply.cache, _key(plan)),
         gate=place,
+        replicas=plan.replicas,
     )
     if place is not None:
         place.keeper = keeper

@@ -165,6 +165,7 @@ class _Page:
             states.add_metric([state], sum(keeper.state is state for keeper in keepers))
         yield states
         yield from self._by_model()
+        yield from self._by_replica()
 
     def _by_model(self) -> Iterator[Metric]:
         from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
@@ -177,3 +178,26 @@ class _Page:
             wakes.add_metric([name], keeper.wakes)
             waiting.add_metric([name], len(keeper.desk))
         yield from (loaded, wakes, waiting)
+
+    def _by_replica(self) -> Iterator[Metric]:
+        from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
+
+        labels = ["model", "replica"]
+        ready = GaugeMetricFamily("openllm_replica_ready", "1 if its engine answers.", labels=labels)
+        having = GaugeMetricFamily(
+            "openllm_replica_sequences", "Sequences that its engine has.", labels=labels
+        )
+        given = CounterMetricFamily(
+            "openllm_replica_sequences_given", "Sequences that its engines were given.", labels=labels
+        )
+        restarts = CounterMetricFamily(
+            "openllm_replica_restarts", "Times that its engine was started again.", labels=labels
+        )
+        for name, keeper in self._keepers.items():
+            for replica in keeper.replicas:
+                values, post = [name, str(replica.number)], keeper.desk.posts[replica.number]
+                ready.add_metric(values, replica.ready)
+                having.add_metric(values, len(post.at_runner))
+                given.add_metric(values, post.given)
+                restarts.add_metric(values, replica.restarts)
+        yield from (ready, having, given, restarts)

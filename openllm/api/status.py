@@ -14,9 +14,24 @@ from openllm.api.progress import progress_body
 from openllm.api.served import Served
 from openllm.api.service import Service
 from openllm.fleet.duration import NEVER
+from openllm.fleet.keeper import Keeper
+from openllm.fleet.replica import Replica
+from openllm.fleet.state import State
 from openllm.machine import resident_bytes
 
 router = APIRouter(tags=["Probes"])
+
+
+class ReplicaStatus(BaseModel):
+    """Of one engine of a model."""
+
+    replica: int = Field(description="Counted from 0.")
+    state: str
+    doing: str
+    pid: int | None
+    resident_bytes: int | None
+    running: int = Field(description="Sequences that it has.")
+    restarts: int
 
 
 class ModelStatus(BaseModel):
@@ -28,13 +43,13 @@ class ModelStatus(BaseModel):
     since: float = Field(description="When it came into this state.")
     fraction: float | None = Field(description="The part of what is being done that is behind us, if known.")
     eta_seconds: float | None = Field(description="Until the engine answers, judged by earlier starts.")
-    pid: int | None = Field(description="Of the runner.")
-    resident_bytes: int | None = Field(description="What the runner holds in memory.")
+    pid: int | None = Field(description="Of the first runner.")
+    resident_bytes: int | None = Field(description="What all runners hold in memory.")
     engine: str
     device: str
     context: int
-    queued: int = Field(description="Sequences that the engine has not got yet.")
-    running: int = Field(description="Sequences that it has.")
+    queued: int = Field(description="Sequences that no engine has got yet.")
+    running: int = Field(description="Sequences that engines have.")
     idle_seconds: float = Field(description="Since the last request was over.")
     keep_alive_seconds: float | None = Field(
         description="After so long without one it is unloaded; null: never."
@@ -43,6 +58,7 @@ class ModelStatus(BaseModel):
     pinned: bool
     wakes: int
     restarts: int
+    replicas: list[ReplicaStatus]
 
 
 class MemoryStatus(BaseModel):
@@ -73,15 +89,17 @@ async def status(models: Served) -> dict[str, Any]:
 
 
 async def _model(service: Service) -> dict[str, Any]:
-    keeper, pid = service.keeper, service.keeper.pid
+    keeper = service.keeper
     desk = keeper.desk
+    replicas = [await _replica(keeper, replica) for replica in keeper.replicas]
+    held = [each["resident_bytes"] for each in replicas if each["resident_bytes"] is not None]
     now, clock = time.time(), time.monotonic()
     return {
         "name": service.names[0],
         **progress_body(keeper),
         "since": round(now - (clock - keeper.course.since), 3),
-        "pid": pid,
-        "resident_bytes": None if pid is None else await asyncio.to_thread(resident_bytes, pid),
+        "pid": keeper.pid,
+        "resident_bytes": sum(held) if held else None,
         "engine": service.engine,
         "device": service.device,
         "context": service.context,
@@ -93,4 +111,20 @@ async def _model(service: Service) -> dict[str, Any]:
         "pinned": keeper.upkeep.pinned,
         "wakes": keeper.wakes,
         "restarts": keeper.restarts,
+        "replicas": replicas,
+    }
+
+
+async def _replica(keeper: Keeper, replica: Replica) -> dict[str, Any]:
+    pid = replica.pid
+    # Where its model sleeps, is fetched or ends, a replica has nothing to say.
+    speaks = replica.state is not State.ASLEEP and not keeper.gate.is_shut
+    return {
+        "replica": replica.number,
+        "state": str(replica.state if speaks else keeper.state),
+        "doing": replica.doing if speaks else keeper.doing,
+        "pid": pid,
+        "resident_bytes": None if pid is None else await asyncio.to_thread(resident_bytes, pid),
+        "running": len(keeper.desk.posts[replica.number].at_runner),
+        "restarts": replica.restarts,
     }

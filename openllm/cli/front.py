@@ -195,8 +195,8 @@ def _usual_queue(plan: Plan) -> int:
     from openllm.weights.encoder_facts import ENCODER_TASKS
 
     if plan.manifest.task in ENCODER_TASKS:
-        return max(_SHORTEST_TEXT_QUEUE, _TEXTS_PER_RUNNING * plan.concurrency)
-    return max(_SHORTEST_QUEUE, _WAITING_PER_RUNNING * plan.concurrency)
+        return max(_SHORTEST_TEXT_QUEUE, _TEXTS_PER_RUNNING * plan.replicas * plan.concurrency)
+    return max(_SHORTEST_QUEUE, _WAITING_PER_RUNNING * plan.replicas * plan.concurrency)
 
 
 class Guard(NamedTuple):

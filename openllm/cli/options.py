@@ -60,13 +60,20 @@ class PlanOptions(NamedTuple):
     variant: Annotated[str | None, typer.Option(help="Variant of the recipe.")] = None
     dtype: Annotated[str | None, typer.Option(help="bfloat16, float16, float32 or auto.")] = None
     context: Annotated[int | None, typer.Option(help="Longest prompt and answer, in tokens.")] = None
-    concurrency: Annotated[int | None, typer.Option(help="Most sequences at once.")] = None
-    threads: Annotated[int | None, typer.Option(help="Threads of the engine.")] = None
+    concurrency: Annotated[int | None, typer.Option(help="Most sequences at once, of each engine.")] = None
+    threads: Annotated[int | None, typer.Option(help="Threads of each engine.")] = None
     kv_cache: Annotated[
-        int | None, typer.Option(parser=parse_size, metavar="SIZE", help="KV cache, e.g. 2GiB or 512MB.")
+        int | None,
+        typer.Option(parser=parse_size, metavar="SIZE", help="KV cache of each engine, e.g. 2GiB."),
     ] = None
     kv_cache_dtype: Annotated[str | None, typer.Option(help="Numbers of the KV cache, e.g. u8, fp8.")] = None
     tensor_parallel: Annotated[int | None, typer.Option(help="GPUs to split the model over.")] = None
+    replicas: Annotated[
+        int | None,
+        typer.Option(
+            help="Engines that run the model side by side, each with its part of the memory, cores and GPUs."
+        ),
+    ] = None
     memory_fraction: Annotated[
         float | None, typer.Option(help="Most of a device's memory to take, e.g. 0.9.")
     ] = None

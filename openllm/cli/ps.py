@@ -36,7 +36,7 @@ def ps(json: Json = False) -> None:
                 ", ".join(row["models"]),
                 row["address"],
                 str(row["pid"]),
-                row["state"] if row["state"] == "ready" else f"{row['state']}: {row['doing']}",
+                row["state"] if row["doing"] == "serving" else f"{row['state']}: {row['doing']}",
                 _duration(row["up_seconds"]),
                 "-" if row["memory_bytes"] is None else f"{row['memory_bytes'] / _MIB:.0f} MiB",
             )

@@ -38,7 +38,7 @@ def resolve(
     adapters = _adapters(overrides, settings)
     if machine is None:
         found = find_manifests(model, settings, fresh=fresh, quantize=overrides.quantize)
-        here = limited(this_machine(settings), memory)
+        here = limited(this_machine(settings), memory, overrides.replicas or 1)
         return make_plan(found, here, overrides, installed=engines_installed(), adapters=adapters)
     found = find_published(model, settings, fresh=fresh)
     return make_plan(found, machine, overrides, installed=EVERYTHING, adapters=adapters)
@@ -103,13 +103,13 @@ def _adapters(overrides: Overrides, settings: Settings) -> list[Adapter]:
     return [inspect_adapter(ref, hub=settings.hub, offline=settings.offline) for ref in overrides.adapters]
 
 
-def limited(machine: Machine, memory: int | None) -> Machine:
-    """The machine with no more than so many bytes free."""
+def limited(machine: Machine, memory: int | None, replicas: int = 1) -> Machine:
+    """The machine with no more than so many bytes free, on GPUs for so many replicas together."""
     import msgspec
 
     if memory is None:
         return machine
-    gpus = tuple(msgspec.structs.replace(gpu, free=min(gpu.free, memory)) for gpu in machine.gpus)
+    gpus = tuple(msgspec.structs.replace(gpu, free=min(gpu.free, memory // replicas)) for gpu in machine.gpus)
     return msgspec.structs.replace(machine, free_memory=min(machine.free_memory, memory), gpus=gpus)
 
 

@@ -92,6 +92,7 @@ def start(
     chosen = _Chosen(
         host, port, engine_option or [], allow_image_urls or [], template, options, front, data, operate
     )
+    _check_warm(options, operate)
     names = models or []
     if everything or len(names) > 1:
         _start_several(chosen, _Several(names, everything, memory, tuple(pin or ())), dry_run=dry_run)
@@ -220,6 +221,15 @@ def _load_early(early: Spawned, supply: Supply) -> None:
         early.load(supply.config(weights, adapters))
 
 
+def _check_warm(options: PlanOptions, operate: OperateChoices) -> None:
+    if operate.warm is not None and (options.replicas or 1) > 1:
+        raise UnsupportedOption(
+            "--warm has one engine read its prompts, and there are to be several replicas.",
+            hint="Leave --warm out, or --replicas.",
+            param="warm",
+        )
+
+
 def _check_images(plan: Plan, hosts: list[str]) -> None:
     if hosts and not plan.sees:
         raise UnsupportedOption(
@@ -334,6 +344,7 @@ def _serve(
         plan = offer.supply.plan
         begun.tell(
             f"{offer.names[0]}: {plan.engine} on {plan.device}, {plan.quantization}, context {plan.context}"
+            + (f", {plan.replicas} replicas" if plan.replicas > 1 else "")
         )
     url = address(begun.sock, guard.scheme)
 
@@ -344,6 +355,7 @@ def _serve(
 
     find = partial(find_manifests, settings=settings._replace(offline=True))
     options = chosen.front.options(guard, tuple(chosen.image_hosts), memory)
-    kept = chosen.data.options(folder, max(offer.supply.plan.concurrency for offer in offers))
+    plans = [offer.supply.plan for offer in offers]
+    kept = chosen.data.options(folder, max(plan.replicas * plan.concurrency for plan in plans))
     operation = begun.operation(names, url, chosen.front.drain_timeout)
     serve(begun.sock, offers, options, kept=kept, spawner=spawner, operation=operation, find=find)

@@ -133,6 +133,9 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     ``max_adapters`` LoRA adapters of up to ``max_adapter_rank`` can be kept, 0 if none, of which one batch mixes
     ``adapter_slots``; ``adapters`` are loaded before the engine is ready. ``max_images`` is the most that a prompt may
     have, 0 for a model that does not see.
+
+    It is for a ``replica``, counted from 0, which has the GPUs of its place in ``gpus``: indices into those that can be
+    seen. Where that is empty, it has all.
     """
 
     engine: str
@@ -158,6 +161,8 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     adapters: tuple[AdapterFiles, ...] = ()
     max_images: int = 0
     encoder: EncoderSteps | None = None
+    replica: int = 0
+    gpus: tuple[tuple[int, ...], ...] = ()
 
 
 class Engine(Protocol):

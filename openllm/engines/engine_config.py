@@ -35,6 +35,7 @@ def engine_config(plan: Plan, weights: Weights, cache: Path, options: dict[str, 
         adapter_slots=plan.adapter_slots,
         max_adapter_rank=plan.max_adapter_rank,
         max_images=MOST_IMAGES if plan.sees else 0,
+        gpus=plan.gpus,
     )
 
 

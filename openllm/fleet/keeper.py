@@ -1,4 +1,4 @@
-"""Keeps one model's runner: starts it, watches it, starts it again, lets it sleep. The one writer of its state."""
+"""Keeps one model: gets its weights, has its replicas run, lets it sleep. The one writer of its state."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import NoReturn
 
-import msgspec
-
 from openllm.engines.base import EngineConfig
 from openllm.errors import OpenLLMError, RunnerFailed
 from openllm.fleet.adapters import Adapters, Served
@@ -23,25 +21,25 @@ from openllm.fleet.life import Life
 from openllm.fleet.nap import Nap
 from openllm.fleet.observer import Observer
 from openllm.fleet.pulling import Tell
+from openllm.fleet.replica import Replica, Shared
 from openllm.fleet.restart import RestartPolicy
+from openllm.fleet.shared_gate import SharedGate
 from openllm.fleet.spawn import PlainSpawner, Spawned, Spawner
 from openllm.fleet.state import State
 from openllm.fleet.upkeep import Gate, NoPast, OpenGate, PastStarts, Upkeep
 from openllm.fleet.wants import Wants
 from openllm.fleet.watch import Patience
-from openllm.runner.wire import AdapterDone, Failed, Progress, Ready, Step, ToFront, Vectors
 
 _log = logging.getLogger("openllm.fleet")
 _WAKING = (State.PULLING, State.QUEUED, State.STARTING)
-# An encoder forms its batches itself, of texts of like length: it must see some to choose from. What it has is no
-# longer shared fairly, so not too many.
-_TEXTS_TO_CHOOSE_FROM = 4  # for each that a batch holds
+# The state of a model is the best of its replicas'.
+_BEST = (State.READY, State.STARTING, State.WAITING, State.QUEUED, State.FAILED, State.ASLEEP)
 
 Supply = Callable[[Tell], Awaitable[EngineConfig]]
 
 
 class Keeper:
-    """One model's runner and the requests that wait for it.
+    """One model's runners, one for each of its ``replicas``, and the requests that wait for them.
 
     ``supply`` brings the weights and says what to load, reporting progress; it may take long, and is called again
     after it failed. ``early`` is a process that was spawned before the event loop ran, ``spawner`` starts the later
@@ -66,36 +64,48 @@ class Keeper:
         adapters: Iterable[Served] = (),
         past: PastStarts | None = None,
         gate: Gate | None = None,
+        replicas: int = 1,
     ) -> None:
-        self.desk = Desk(observer, clock)
+        self.desk = Desk(observer, clock, replicas)
         self.adapters = Adapters(adapters, self.desk.answering)
         self.course = Course(State.PULLING, "getting the weights", clock, past or NoPast())
         self.wants = Wants(self.desk, clock)
+        self.gate = SharedGate(gate or OpenGate())
         self.idle_since = clock()
-        self.restarts = self.wakes = 0
+        self.wakes = 0
+        self.proven = False
         self.loading_seconds = 0.0
         self.fatal: asyncio.Future[OpenLLMError] = asyncio.get_running_loop().create_future()
         self.setback: asyncio.Future[OpenLLMError] = asyncio.get_running_loop().create_future()
         self.upkeep = upkeep or Upkeep()
         self._supply = supply
         self._observer = observer
-        self._spawner = spawner or PlainSpawner()
         self._policy = policy or RestartPolicy()
-        self._patience = patience or Patience()
         self._tell = tell
         self._clock = clock
         self._past = past or NoPast()
-        self._gate = gate or OpenGate()
         self._nap = Nap(NEVER if self.upkeep.pinned else self.upkeep.idle_seconds, self._doze)
-        self._life = None if early is None else self._life_of(early)
-        self._width = 0
+        self._others_may = asyncio.Event()  # begin, those that are not the first
         self._asleep = self.upkeep.on_demand  # is there to be no runner until one is asked for?
         self._woken_at: float | None = None
-        self._was_ready = False
-        self._retired = False
-        self._excused = False
         self._task: asyncio.Task[None] | None = None
         self.desk.turned = self._look
+        shared = Shared(
+            self.desk,
+            self.adapters,
+            self.gate,
+            observer,
+            spawner or PlainSpawner(),
+            self._policy,
+            patience or Patience(),
+            clock,
+        )
+        self.replicas = tuple(
+            Replica(number, shared, self, tell if replicas == 1 else partial(_tell_of, number, tell))
+            for number in range(replicas)
+        )
+        if early is not None:
+            self.replicas[0].adopt(early)
 
     def start(self) -> None:
         """Begin; returns at once."""
@@ -111,14 +121,29 @@ class Keeper:
         return self.course.doing
 
     @property
+    def pids(self) -> tuple[int, ...]:
+        """The process ids of the runners that there are."""
+        return tuple(each.pid for each in self.replicas if each.pid is not None)
+
+    @property
     def pid(self) -> int | None:
-        """The runner's process id, if there is one."""
-        return None if self._life is None else self._life.pid
+        """The first of them."""
+        return next(iter(self.pids), None)
 
     @property
     def ready(self) -> bool:
-        """Has the engine decoded a token or encoded a text, and is it not wedged?"""
-        return self.state is State.READY and not self.wedged
+        """Has an engine decoded a token or encoded a text, and is it not wedged?"""
+        return self.state is State.READY and any(each.ready for each in self.replicas)
+
+    @property
+    def restarts(self) -> int:
+        """Runners that were started again."""
+        return sum(each.restarts for each in self.replicas)
+
+    @property
+    def failed(self) -> bool:
+        """Have the runners of all replicas ended too often?"""
+        return all(each.state is State.FAILED for each in self.replicas)
 
     @property
     def available(self) -> bool:
@@ -129,8 +154,8 @@ class Keeper:
 
     @property
     def wedged(self) -> bool:
-        """Has the engine had work and said nothing for too long?"""
-        return 0 < self._patience.stall <= self.desk.silent_for()
+        """Have all engines that could answer had work and said nothing for too long?"""
+        return self.state is State.READY and not self.ready
 
     @property
     def keep_alive(self) -> float:
@@ -173,18 +198,17 @@ class Keeper:
             await asyncio.wait([self.setback], timeout=0.02)
 
     async def stop(self, *, at_once: bool) -> None:
-        """End the runner, politely unless ``at_once``; what is still open ends with an error."""
+        """End the runners, politely unless ``at_once``; what is still open ends with an error."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
         self._nap.end()
+        self.gate.shut()
         self.course.become(State.STOPPED, "the server is stopping")
-        self.adapters.close()
-        self.desk.close("The server is stopping.")
+        self._close("The server is stopping.")
         self.desk.fail_all("The server is stopping.")
-        if self._life is not None:
-            await self._end_life(self._life, politely=not at_once)
+        await asyncio.gather(*(each.end(politely=not at_once) for each in self.replicas))
 
     async def _run(self) -> None:
         failures = 0
@@ -211,31 +235,44 @@ class Keeper:
             return OpenLLMError(f"The server made a mistake: {type(error).__name__}: {error}")
 
     async def _keep(self, config: EngineConfig) -> NoReturn:
-        """Life after life, for ever. Raises why the first one could not begin."""
-        failures = 0
+        """Let it serve and sleep by turns, for ever. Raises why the first runner could not begin."""
+        for replica in self.replicas:
+            replica.forget()
         self.adapters.begin(config.adapters)
         self.wants.fetched()
         if self._asleep and not self.wants.engine:  # the weights were all that was asked for
             await self._sleep()
         while True:
-            if not await self._enter():
-                await self._sleep()
-                continue
-            life = await self._live(msgspec.structs.replace(config, adapters=self.adapters.files))
-            if self._retired:
-                await self._end_life(life, politely=True)
-                await self._sleep()
-                continue
-            ready_for = None if life.ready_at is None else self._clock() - life.ready_at
-            error = await self._bury(life)
-            failures = self._policy.failures(
-                failures, ready_for, answered=self.desk.fruitful, excused=self._excused
-            )
-            if not self._was_ready and (life.failed or not self._policy.holds(failures)):
-                raise error
-            await self._wait(failures, error)
-            if self.upkeep.on_demand and not len(self.desk):
-                await self._sleep()
+            await self._serve(config)
+            await self._sleep()
+
+    async def _serve(self, config: EngineConfig) -> None:
+        """Until there are to be no runners. Raises why the first one could not begin."""
+        self.gate.unlock()
+        if not self.proven:
+            self._others_may.clear()
+        running = [asyncio.create_task(self._run_replica(each, config)) for each in self.replicas]
+        try:
+            await asyncio.gather(*running)
+        except BaseException as error:
+            self.gate.shut()
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+            if isinstance(error, Exception):  # else it is `stop` that ends them
+                self._close("The model could not be started.")
+                await asyncio.gather(*(each.end(politely=False) for each in self.replicas))
+            raise
+
+    async def _run_replica(self, replica: Replica, config: EngineConfig) -> None:
+        """The others wait until the first runner of all has been ready: what is made once of the weights is there by
+        then."""
+        if replica.number:
+            await self._others_may.wait()
+        try:
+            await replica.run(config)
+        finally:
+            self._others_may.set()
 
     async def _sleep(self) -> None:
         """Until something is wanted that needs the weights, or a runner if the weights are here."""
@@ -249,54 +286,48 @@ class Keeper:
         await self.wants.until_any()
         self._woken_at = self._clock()
 
-    async def _enter(self) -> bool:
-        """Wait for memory; False if nobody wants the runner any more."""
-        if self.state is not State.FAILED:
-            self.course.become(State.QUEUED, "waiting for memory that other models have")
-        return await self._gate.enter()
-
-    async def _live(self, config: EngineConfig) -> Life:
-        """One life of a runner, from its start to its end, or until it is retired."""
-        self._asleep = self._retired = False
+    def begins(self) -> None:
+        """A replica is about to start a runner."""
+        self._asleep = False
         self.wants.served()
-        self._width = config.max_sequences * (1 if config.encoder is None else _TEXTS_TO_CHOOSE_FROM)
-        self.course.load()
-        state = State.STARTING if self.state is not State.FAILED else State.FAILED
-        self.course.become(state, "starting the engine")
-        life = self._life
-        if life is None:
-            spawned = self._spawner.spawn(config.engine, threads=config.threads)
-            life = self._life = self._life_of(spawned)
-        await life.begin(config, partial(self._receive, life))
-        await life.until_over()
-        return life
+        if self.state is not State.READY:
+            self.course.load()
 
-    def _life_of(self, spawned: Spawned) -> Life:
-        return Life(spawned, patience=self._patience, clock=self._clock, silent_since=self.desk.silent_since)
+    def answers(self, life: Life) -> None:
+        """A replica's runner has become ready, and has been given what it has room for."""
+        assert life.ready_at is not None
+        if sum(each.state is State.READY for each in self.replicas) > 1:
+            self.gate.changed()
+            return
+        self.proven = True
+        self._others_may.set()
+        if self._woken_at is not None:
+            self.wakes += 1
+            self._observer.woke(life.ready_at - self._woken_at)
+            self._woken_at = None
+        self.loading_seconds = life.ready_at - life.began_at
+        # Beside the event loop: the disk may be slow.
+        asyncio.get_running_loop().run_in_executor(None, self._past.learn, self.loading_seconds)
+        self._look()
 
-    async def _bury(self, life: Life) -> OpenLLMError:
-        """Reap the runner that ended; say why it did."""
-        if self.state is not State.FAILED:
-            self.course.become(State.WAITING, "the runner ended")
-        self._nap.end()
-        error = await life.bury()
-        self._be_gone()
-        self.adapters.close()
-        self._excused = self.desk.close(f"The model's runner ended while it answered ({error.message}).")
-        return error
-
-    async def _wait(self, failures: int, error: OpenLLMError) -> None:
-        self.restarts += 1
-        self._observer.restarted()
-        delay = self._policy.delay(failures)
-        doing = f"{error.message}; starting again" + (f" in {delay:.0f} s" if delay else "")
-        self._tell(doing)
-        if self._policy.holds(failures):
-            self.course.become(State.WAITING, doing)
+    def follow(self) -> None:
+        """The state of a replica has changed."""
+        if self.gate.is_shut:
+            return
+        best = min(self.replicas, key=lambda each: _BEST.index(each.state))
+        answering = sum(each.state is State.READY for each in self.replicas)
+        if 0 < answering < len(self.replicas):
+            self.course.become(State.READY, f"serving with {answering} of {len(self.replicas)} replicas")
         else:
-            self.course.become(State.FAILED, doing)
-            self.desk.fail_all(f"The model's runner ended {failures} times in a row ({error.message}).")
-        await asyncio.sleep(delay)
+            self.course.become(best.state, best.doing)
+        if not answering:
+            self._nap.end()
+
+    def rests(self) -> bool:
+        """After a runner's end: is none wanted? Then there are to be none."""
+        if self.upkeep.on_demand and not len(self.desk) and not any(each.lives for each in self.replicas):
+            self.gate.shut()
+        return self.gate.is_shut
 
     async def _rest(self, error: OpenLLMError, failures: int) -> None:
         """After a start on demand that failed: refuse for a while, then sleep as if nothing had been."""
@@ -304,17 +335,8 @@ class Keeper:
         self._tell(error.message)
         self._asleep = True
         self.wants.forget()
-        self._gate.leave()
+        self.gate.clear()
         await asyncio.sleep(max(self._policy.second, self._policy.delay(failures)))
-
-    async def _end_life(self, life: Life, *, politely: bool) -> None:
-        await life.end(politely=politely)
-        self._be_gone()
-
-    def _be_gone(self) -> None:
-        """There is no process any more."""
-        self._life = None
-        self._gate.leave()
 
     def _give_up(self, error: OpenLLMError, state: State = State.STOPPED) -> None:
         self.course.become(state, error.message)
@@ -333,7 +355,7 @@ class Keeper:
             self.idle_since = self._clock()
             if self.state is State.READY:
                 self._nap.begin()
-        self._gate.changed()
+        self.gate.changed()
 
     def _doze(self) -> None:
         """Nothing was done for long enough."""
@@ -343,60 +365,27 @@ class Keeper:
             self._retire("nothing to do")
 
     def _retire(self, why: str) -> None:
-        """End the runner, which has nothing to answer. What comes from now on waits for the next one."""
-        self._retired = True
+        """End the runners, which have nothing to answer. What comes from now on waits for the next ones."""
         self.wants.served()
         self._nap.forget()
         self.course.become(State.UNLOADING, f"unloading: {why}")
-        self.adapters.close()
-        self.desk.close("The model is unloaded.")
+        self.gate.shut()
+        self._close("The model is unloaded.")
         self._tell(self.doing)
-        if self._life is not None:
-            self._life.leave()
+        for replica in self.replicas:
+            replica.leave()
+
+    def _close(self, message: str) -> None:
+        """No runner is given anything any more."""
+        for replica in self.replicas:
+            self.adapters.close(replica.number)
+            self.desk.close(message, replica.number)
 
     def _progress(self, text: str, fraction: float | None) -> None:
         self.course.doing = text
         if fraction is not None:
             self.course.measure(fraction)
 
-    def _receive(self, life: Life, message: ToFront) -> None:
-        match message:
-            case Step(deltas):
-                self.desk.receive(deltas)
-            case Vectors(vectors):
-                self.desk.receive_vectors(vectors)
-            case Ready(seconds):
-                self._become_ready(life, seconds)
-            case Progress(text):
-                life.heard()
-                self.course.doing = text
-                self._tell(text)
-            case Failed():
-                life.fail(message)
-            case AdapterDone():
-                self._take_adapter(life, message)
 
-    def _take_adapter(self, life: Life, message: AdapterDone) -> None:
-        error = self.adapters.done(message)
-        if error is None:
-            return
-        self._tell(f"the adapter {message.name} is not served: {error.message}")
-        if not self._was_ready:
-            # Whoever starts a server wants all of its adapters, or an error.
-            life.reject(message.failed)
-
-    def _become_ready(self, life: Life, seconds: float) -> None:
-        now = life.become_ready()
-        self.course.become(State.READY, "serving")
-        self._was_ready = True
-        self._tell(f"ready: engine loaded in {seconds:.1f} s")
-        if self._woken_at is not None:
-            self.wakes += 1
-            self._observer.woke(now - self._woken_at)
-            self._woken_at = None
-        self.loading_seconds = now - life.began_at
-        # Beside the event loop: the disk may be slow.
-        asyncio.get_running_loop().run_in_executor(None, self._past.learn, self.loading_seconds)
-        self.adapters.open(life.send)
-        self.desk.open(life.send, self._width)
-        self._look()
+def _tell_of(replica: int, tell: Callable[[str], None], text: str) -> None:
+    tell(f"replica {replica}: {text}")

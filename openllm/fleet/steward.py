@@ -15,8 +15,8 @@ Measure = Callable[[int], int | None]
 
 
 class Place:
-    """One model's claim to memory: its keeper asks here before each start. ``size`` is the plan's prediction, until a
-    runner has been measured."""
+    """One model's claim to memory, for all of its replicas: its keeper asks here before each start. ``size`` is the
+    plan's prediction, until all runners have been measured."""
 
     def __init__(self, name: str, size: int, steward: Steward, *, pinned: bool, measured: bool) -> None:
         self.name = name
@@ -28,7 +28,7 @@ class Place:
         self.held = False
         self.left_at = float("-inf")
         self.evictions = 0
-        self.weighed: int | None = None  # the runner that was measured last
+        self.weighed: tuple[int, ...] = ()  # the runners that were measured last
         self._steward = steward
         self._granted: asyncio.Future[bool] | None = None
 
@@ -54,7 +54,7 @@ class Place:
         granted = self._granted
         if granted is not None and not granted.done() and keeper.wants.since is None:
             granted.set_result(False)
-        if keeper.ready and keeper.pid is not None and keeper.pid != self.weighed:
+        if keeper.ready and keeper.pids != self.weighed:
             self._steward.weigh(self)
         self._steward.look()
 
@@ -131,21 +131,23 @@ class Steward:
             self.look()
 
     def weigh(self, place: Place) -> None:
-        """Measure a runner that has just become ready, beside."""
+        """Measure the runners of a model, of which one has just become ready, beside."""
         assert place.keeper is not None
-        place.weighed = place.keeper.pid
+        place.weighed = place.keeper.pids
         task = asyncio.create_task(self._weigh(place))
         self._weighing.add(task)
         task.add_done_callback(self._weighing.discard)
         task.add_done_callback(lambda _: self.look())
 
     async def _weigh(self, place: Place) -> None:
-        pid = place.keeper.pid if place.keeper is not None and place.keeper.ready else None
-        if not place.measured or pid is None:
+        keeper = place.keeper
+        # While some of its replicas load or are to be started again, what was predicted for all is kept for them.
+        if not place.measured or keeper is None or not all(each.ready for each in keeper.replicas):
             return
-        size = await asyncio.to_thread(self._measure, pid)
-        if size is not None:
-            place.size = size
+        sizes = [await asyncio.to_thread(self._measure, pid) for pid in keeper.pids]
+        known = [size for size in sizes if size is not None]
+        if len(known) == len(keeper.replicas):
+            place.size = sum(known)
 
     def _decide(self) -> None:
         self._looking = None

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from openllm.engines.base import Delta, FinishReason, Generation
 from openllm.engines.encoding import Encoding, Vector
 from openllm.errors import RunnerDied
 from openllm.fleet.caller import Caller
+
+if TYPE_CHECKING:
+    from openllm.fleet.post import Post
 
 
 class Submission(ABC):
@@ -18,8 +21,8 @@ class Submission(ABC):
     ``deliver`` is called with each result of theirs, on the event loop, and must not block. Times are seconds of the
     fleet's clock: ``dispatched_at`` when the runner got the first sequence, ``first_token_at`` when the first token
     came; with it a submission has started: it cannot be run again from the beginning. ``deaths`` counts the runners
-    that ended when nothing but this submission can have been the cause; ``brought`` is whether the runner of now has
-    brought anything for it.
+    that ended when nothing but this submission can have been the cause, ``losses`` those that ended in a row while they
+    had it and brought nothing for it; ``brought`` is whether the runner of now has brought anything for it.
     """
 
     __slots__ = (
@@ -29,6 +32,7 @@ class Submission(ABC):
         "deliver",
         "dispatched_at",
         "first_token_at",
+        "losses",
         "open_ids",
         "sequences",
         "submitted_at",
@@ -40,7 +44,7 @@ class Submission(ABC):
         self.deliver = deliver
         self.submitted_at = submitted_at
         self.caller = caller
-        self.deaths = 0
+        self.deaths = self.losses = 0
         self.brought = False
         self.dispatched_at: float | None = None
         self.first_token_at: float | None = None
@@ -130,8 +134,8 @@ class EncodingSubmission(Submission):
 
 class Sequence:
     """One sequence or text of a submission. ``prompt`` are the token ids that it brings, ``most_tokens`` how many the
-    engine may add. ``charged`` are the tokens that its caller was charged for it in advance; ``finish`` is why it
-    ended, if it did."""
+    engine may add. ``post`` is where the runner is that has it, None while it waits. ``charged`` are the tokens that
+    its caller was charged for it in advance; ``finish`` is why it ended, if it did."""
 
     __slots__ = (
         "adapter",
@@ -140,6 +144,7 @@ class Sequence:
         "id",
         "last_token_at",
         "most_tokens",
+        "post",
         "prompt",
         "request",
         "submission",
@@ -161,6 +166,7 @@ class Sequence:
         self.prompt = prompt
         self.most_tokens = most_tokens
         self.adapter = adapter
+        self.post: Post | None = None
         self.tokens = 0
         self.charged = 0.0
         self.finish: FinishReason | None = None

@@ -15,7 +15,7 @@ _MOST_DEATHS = 3
 class Suspects:
     """What a dead runner had and had brought nothing for, each with those of its sequences that wait.
 
-    They go to the next runner one by one: the first alone until it brings something, then the next. So one that kills
+    They go to one runner, one by one: the first alone until it brings something, then the next. So one that kills
     every runner is found without harm to the others, and no other is given up, however often runners die of other
     causes. Live ones go before background ones.
     """
@@ -31,7 +31,7 @@ class Suspects:
         idle = []
         for submission in lost:
             if submission.brought:
-                submission.deaths = 0
+                submission.deaths = submission.losses = 0
             elif submission.repeatable:
                 idle.append(submission)
             submission.brought = False
@@ -46,11 +46,17 @@ class Suspects:
 
     def add(self, submission: Submission, sequences: Iterable[Sequence]) -> None:
         """Have it wait, or begin again."""
+        submission.losses += 1
         self._waiting[submission] = deque(sequences)
         if not submission.caller.background:
             later = [each for each in self._waiting if each.caller.background]
             for each in later:
                 self._waiting[each] = self._waiting.pop(each)
+
+    @property
+    def harmful(self) -> bool:
+        """Was the first one lost more than once, so that it may well kill the next runner too?"""
+        return next(iter(self._waiting)).losses > 1
 
     def pop(self) -> Sequence | None:
         """The next sequence of the first one; None while all of them are at the runner."""
@@ -63,9 +69,9 @@ class Suspects:
         if waiting is not None and sequence in waiting:
             waiting.remove(sequence)
 
-    def remove(self, submission: Submission) -> bool:
-        """It is no suspect any more, or has ended. Was it one?"""
-        return self._waiting.pop(submission, None) is not None
+    def remove(self, submission: Submission) -> deque[Sequence] | None:
+        """It is no suspect any more, or has ended. What waited of it, None if it was none."""
+        return self._waiting.pop(submission, None)
 
     def waiting(self, background: bool) -> int:
         """Sequences that wait: of background callers, or of all others."""

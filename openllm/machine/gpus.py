@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from openllm.machine.values import Gpu
@@ -49,6 +50,13 @@ def amd(root: Path = Path("/")) -> tuple[Gpu, ...]:
         name = _line(device / "product_name") or "AMD GPU"
         found.append(Gpu(name=name, memory=total, free=max(0, total - used), vendor="amd"))
     return tuple(found)
+
+
+def only(indices: Sequence[int], visible: str | None) -> str:
+    """The text of CUDA_VISIBLE_DEVICES that leaves the GPUs at these places of those that ``visible``, its text now,
+    leaves; None means all."""
+    names = [] if visible is None else [part.strip() for part in visible.split(",")]
+    return ",".join(names[index] if visible is not None else str(index) for index in indices)
 
 
 def _nvidia_gpu(row: list[str]) -> Gpu | None:

@@ -1,4 +1,4 @@
-"""What a plan's runner should take of memory once it runs."""
+"""What a plan's runners should take of memory once they run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from openllm.plan.values import Plan
 
 
 def footprint(plan: Plan) -> Footprint:
-    """Totals over all of the plan's devices, in bytes."""
+    """Totals over all of the plan's devices and replicas, in bytes."""
     devices = plan.tensor_parallel
     width = plan.concurrency if plan.kv_cache_bytes else 0
     terms = overhead_terms(
@@ -16,4 +16,5 @@ def footprint(plan: Plan) -> Footprint:
     )
     overhead = devices * sum(term.bytes for term in terms)
     overhead += sum(term.bytes for term in converted_floats(plan, plan.dtype, plan.weight_bytes))
-    return Footprint(plan.weight_bytes, plan.kv_cache_bytes, overhead)
+    each = plan.replicas
+    return Footprint(each * plan.weight_bytes, each * plan.kv_cache_bytes, each * overhead)

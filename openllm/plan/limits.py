@@ -12,6 +12,7 @@ _RANGES = (
     ("context", "--context", 16, 100_000_000, "tokens"),
     ("concurrency", "--concurrency", 1, 4096, "sequences"),
     ("threads", "--threads", 1, 4096, "threads"),
+    ("replicas", "--replicas", 1, 64, "replicas"),
     ("tensor_parallel", "--tensor-parallel", 1, 64, "GPUs"),
     ("max_adapters", "--max-adapters", 1, 1024, "adapters"),
     ("max_adapter_rank", "--max-adapter-rank", 1, MOST_RANK, ""),

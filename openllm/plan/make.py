@@ -21,6 +21,7 @@ from openllm.plan.advice import what_would_fit
 from openllm.plan.limits import check_numbers
 from openllm.plan.narrow import blocked_before, candidates
 from openllm.plan.precision import decide_dtype, decide_kv_dtype, stored_kv_dtype
+from openllm.plan.replicas import check_cores, check_gpus, part, replicated
 from openllm.plan.route import Route
 from openllm.plan.sizing import NoRoom, Sizes, size
 from openllm.plan.values import Decision, Overrides, Plan
@@ -75,7 +76,10 @@ def _made(
     adapters: Sequence[Adapter],
 ) -> Plan:
     check_numbers(overrides)
+    check_gpus(overrides, machine)
     _check_threads(overrides, machine)
+    replicas = overrides.replicas or 1
+    whole, machine = machine, part(machine, replicas)
     _check_echo(overrides)
     check_backend(overrides)
     check_task(overrides, manifests[0])
@@ -85,12 +89,13 @@ def _made(
     refusals: list[UsageError | DoesNotFit] = []
     for route in found:
         try:
+            check_cores(route, replicas, whole)
             decided = decide(route, machine, overrides, room)
         except (UsageError, DoesNotFit) as error:
             refusals.append(error)
         else:
             plan = _complete(decided, route, manifests, machine, overrides, installed, refusals)
-            return _with_adapters(plan, adapters, room, overrides)
+            return replicated(_with_adapters(plan, adapters, room, overrides), whole, replicas)
     raise _told_first(refusals)
 
 
@@ -155,7 +160,7 @@ def _complete(
         dtype,
         kv_dtype,
         *sizes.reasons,
-        Decision("threads", str(threads), "asked for" if overrides.threads else "physical cores"),
+        Decision("threads", str(threads), _why_threads(overrides)),
         Decision("eager", "yes" if eager else "no", _why_eager(route)),
         *_sight(route),
     )
@@ -196,11 +201,13 @@ def _sight(route: Route) -> tuple[Decision, ...]:
 
 
 def _check_threads(overrides: Overrides, machine: Machine) -> None:
-    most = machine.cores * _MOST_THREADS_PER_CORE
+    replicas = overrides.replicas or 1
+    most = max(1, machine.cores * _MOST_THREADS_PER_CORE // replicas)
     if overrides.threads is not None and overrides.threads > most:
+        each = f" for each of {replicas} replicas" if replicas > 1 else ""
         raise UsageError(
-            f"--threads {overrides.threads} is more than this machine's {machine.cores} cores can use.",
-            hint=f"Use --threads {machine.cores}, or leave it out.",
+            f"--threads {overrides.threads}{each} is more than this machine's {machine.cores} cores can use.",
+            hint=f"Use --threads {max(1, machine.cores // replicas)}, or leave it out.",
             param="threads",
         )
 
@@ -280,6 +287,14 @@ def _kept(route: Route) -> str:
         return "kept as floats"
     rounded = route.engine == "transformers"
     return f"rounded to {route.quantization} at each start" if rounded else f"kept as {route.quantization}"
+
+
+def _why_threads(overrides: Overrides) -> str:
+    if overrides.threads is not None:
+        return "asked for"
+    return (
+        "physical cores, divided between the replicas" if (overrides.replicas or 1) > 1 else "physical cores"
+    )
 
 
 def _why_eager(route: Route) -> str:

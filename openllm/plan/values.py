@@ -22,6 +22,7 @@ class Overrides(msgspec.Struct, frozen=True, kw_only=True):
     kv_cache_bytes: int | None = None
     kv_cache_dtype: str | None = None
     tensor_parallel: int | None = None
+    replicas: int | None = None
     memory_fraction: float | None = None
     device: str | None = None
     adapters: tuple[AdapterRef, ...] = ()
@@ -39,7 +40,11 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """A frozen start: what to fetch, which engine runs it and with what; ``arithmetic`` is that of its memory."""
+    """A frozen start: what to fetch, which engine runs it and with what; ``arithmetic`` is that of its memory.
+
+    Sizes, threads and concurrency are those of each of the ``replicas``. ``gpus`` are the indices of each one's GPUs,
+    where there are several; empty if one has all.
+    """
 
     name: str
     manifest: Manifest
@@ -64,3 +69,5 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     max_adapter_rank: int = 0
     sees: bool = False
     arithmetic: tuple[Term, ...] = ()
+    replicas: int = 1
+    gpus: tuple[tuple[int, ...], ...] = ()

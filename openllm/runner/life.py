@@ -5,21 +5,25 @@ from __future__ import annotations
 import gc
 import logging
 import math
+import os
 import signal
 import socket
 import time
 from array import array
+from collections.abc import Sequence
 
 from openllm.engines.base import Engine, EngineConfig, Generation, Sampling
 from openllm.engines.breakage import as_error
 from openllm.engines.encoding import Encoder, Encoding
 from openllm.engines.open import open_encoder, open_engine
 from openllm.errors import OpenLLMError, RunnerFailed
+from openllm.machine.gpus import only
 from openllm.runner.adapters import load_adapter
 from openllm.runner.loop import FrontGone, Line, encoding_loop, generating_loop
 from openllm.runner.wire import Failed, Load, Progress, Ready
 
 _log = logging.getLogger("openllm.runner")
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
 _WARM_UP_ID = 0
 _WARM_UP_STEPS = 1000
 
@@ -61,6 +65,8 @@ def _serve(line: Line) -> int:
 def _run(line: Line) -> Engine | Encoder:
     """Load what the first message says, prove it and serve with it until stopped."""
     config = _first_message(line)
+    if config.gpus:
+        _see_only(config.gpus[config.replica])
     begun = time.monotonic()
 
     def report(text: str) -> None:
@@ -79,6 +85,11 @@ def _run(line: Line) -> Engine | Encoder:
     _be_ready(line, begun)
     encoding_loop(line, encoder).run()
     return encoder
+
+
+def _see_only(gpus: Sequence[int]) -> None:
+    """Have the engine find these GPUs alone. Nothing has used one before: importing an engine does not."""
+    os.environ[_VISIBLE] = only(gpus, os.environ.get(_VISIBLE))
 
 
 def _be_ready(line: Line, begun: float) -> None:

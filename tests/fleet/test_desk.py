@@ -157,7 +157,7 @@ def test_a_request_alone_is_tried_three_times() -> None:
         assert len(office.added()) == 1
         assert office.desk.close("The runner ended.") is excused
     assert [delta.finish for delta in office.delivered] == ["error"]
-    assert not office.desk.fruitful
+    assert not office.desk.posts[0].fruitful
 
 
 def test_chance_deaths_give_nobody_up_as_long_as_there_is_an_answer_between() -> None:
@@ -168,7 +168,7 @@ def test_chance_deaths_give_nobody_up_as_long_as_there_is_an_answer_between() ->
         office.open()
         office.finish(office.added()[0])
         office.desk.close("The runner ended.")
-        assert office.desk.fruitful
+        assert office.desk.posts[0].fruitful
         office.added()
     office.open()
     while added := office.added():

@@ -82,8 +82,16 @@ class Served:
 
     def runner(self) -> psutil.Process:
         """The runner's process."""
+        return self._child("openllm-runner")
+
+    def template(self) -> psutil.Process:
+        """The template process; there is but one."""
+        return self._child("openllm-templat")
+
+    def _child(self, name: str) -> psutil.Process:
+        """Raises ``StopIteration`` if there is none."""
         children = psutil.Process(self.process.pid).children()
-        return next(child for child in children if "openllm.runner" in child.cmdline())
+        return next(child for child in children if child.name() == name)
 
     @contextmanager
     def still_loading(self) -> Iterator[None]:

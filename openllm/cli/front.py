@@ -115,6 +115,11 @@ class FrontChoices(NamedTuple):
         ),
     ] = 600.0
 
+    @property
+    def on_demand(self) -> bool:
+        """Will the engine be started because of requests?"""
+        return self.start_asleep or (self.idle_timeout is not None and self.idle_timeout != math.inf)
+
     def guard(self, host: str) -> Guard:
         """The keys and the certificate, read and checked. Raises ``UsageError``, also for a host that others can
         reach and that nothing guards."""

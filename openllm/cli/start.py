@@ -79,9 +79,13 @@ def start(
         typer.Option(metavar="MODEL", help="Of several models, keep this one loaded; repeatable."),
     ] = None,
     template: Annotated[
-        bool,
-        typer.Option("--template/--no-template", help="Keep the engine imported, to start runners fast."),
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--template/--no-template",
+            help="Keep the engine imported, to start runners fast; by default where they start on demand (Linux).",
+            show_default=False,
+        ),
+    ] = None,
     *,
     options: PlanOptions,
     front: FrontChoices,
@@ -118,7 +122,7 @@ class _Chosen(NamedTuple):
     port: int
     engine_option: list[str]
     image_hosts: list[str]
-    template: bool
+    template: bool | None
     options: PlanOptions
     front: FrontChoices
     data: DataChoices
@@ -131,6 +135,20 @@ class _Chosen(NamedTuple):
         gc.disable()
         return begun
 
+    def forks(self, *, several: bool = False) -> bool:
+        """Are runners forked from templates? Raises ``UnsupportedOption`` where they cannot be and have to."""
+        from openllm.fleet.template import can_fork
+
+        if self.template is None:
+            return (several or self.front.on_demand) and can_fork()
+        if self.template and not can_fork():
+            raise UnsupportedOption(
+                "This system has no template processes; they need Linux.",
+                hint="Leave --template out.",
+                param="template",
+            )
+        return self.template
+
     def folder(self, begun: Begun) -> Path | DataFolder | MachineError:
         return self.data.folder() if begun.bequest is None else self.data.later_folder()
 
@@ -138,9 +156,9 @@ class _Chosen(NamedTuple):
 def _start_one(chosen: _Chosen, model: str, memory: int | None) -> None:
     options, front = chosen.options, chosen.front
     engine_options = _pairs(chosen.engine_option)
-    guard = front.guard(chosen.host)
+    guard, forks = front.guard(chosen.host), chosen.forks()
     begun = chosen.begin(guard)
-    spawner, likely = _spawner(chosen.template, begun.tell), _likely_engine(options)
+    spawner, likely = _spawner(forks, begun.tell), _likely_engine(options)
     early = None if front.start_asleep else spawner.spawn(likely, threads=options.threads)
     try:
         from openllm.cli.resolve import resolve
@@ -148,7 +166,9 @@ def _start_one(chosen: _Chosen, model: str, memory: int | None) -> None:
         settings = options.settings()
         plan = resolve(model, options.overrides(), settings, memory=memory)
         _check_images(plan, chosen.image_hosts)
-        if early is not None and chosen.template and plan.engine != likely:
+        if early is None:
+            spawner.prepare(plan.engine, threads=options.threads)
+        elif forks and plan.engine != likely:
             # Later runners come from this one's template.
             early.child.kill()
             spawner.close()
@@ -199,7 +219,7 @@ def _start_several(chosen: _Chosen, several: _Several, *, dry_run: bool) -> None
         _print_plans([each.plan for each in planned])
         return
     engine_options = _pairs(chosen.engine_option)
-    guard = front.guard(chosen.host)
+    guard, forks = front.guard(chosen.host), chosen.forks(several=True)
     begun = chosen.begin(guard)
     planned, memory = several.plan(options, settings)
     pinned = check_memory(planned, several.pinned, memory)
@@ -210,7 +230,7 @@ def _start_several(chosen: _Chosen, several: _Several, *, dry_run: bool) -> None
         for plan, names in planned
     ]
     names = tuple(offer.names[0] for offer in offers)
-    spawner = _spawner(chosen.template, begun.tell)
+    spawner = _spawner(forks, begun.tell)
     _serve(begun, offers, names, chosen, settings, guard, chosen.folder(begun), spawner, memory)
 
 
@@ -291,19 +311,13 @@ def _supply(plan: Plan, settings: Settings, engine_options: dict[str, str]) -> S
     )
 
 
-def _spawner(template: bool, tell: Callable[[str], None]) -> Spawner:
-    if not template:
+def _spawner(forks: bool, tell: Callable[[str], None]) -> Spawner:
+    if not forks:
         from openllm.fleet.spawn import PlainSpawner
 
         return PlainSpawner()
-    from openllm.fleet.template import TemplateSpawner, can_fork
+    from openllm.fleet.template import TemplateSpawner
 
-    if not can_fork():
-        raise UnsupportedOption(
-            "This system has no template processes; they need Linux.",
-            hint="Leave --template out.",
-            param="template",
-        )
     return TemplateSpawner(tell)
 
 

@@ -9,6 +9,8 @@ import subprocess
 
 from openllm.parent import take_in_orphans
 
+_DEATH_SECONDS = 1.0
+
 
 class ForkedChild:
     """What ``subprocess.Popen`` is of a plain runner. ``pid`` is None until the runner has said it; see ``Born``.
@@ -48,13 +50,16 @@ class ForkedChild:
         return self._status
 
     def send_signal(self, how: int) -> None:
-        """Send a signal if the process still runs. One that is not born yet never will be: its socket closes, and
-        whatever the signal, it ends when it finds that."""
+        """Send a signal if the process still runs. One that is not born yet never will be, whatever the signal: its
+        socket closes, and it ends when it finds that. Its template may be what hangs, so that is killed."""
         if self.pid is not None:
             if self.poll() is None:
                 os.kill(self.pid, how)
         elif self._status is None:
             self._status = self._template.poll() or -signal.SIGKILL
+            self._template.kill()
+            with contextlib.suppress(subprocess.TimeoutExpired):  # so that it is not asked for the next
+                self._template.wait(_DEATH_SECONDS)
             self._await(-1)
 
     def kill(self) -> None:

@@ -47,6 +47,9 @@ class Spawned:
 class Spawner(Protocol):
     """Starts runners."""
 
+    def prepare(self, engine: str, *, threads: int | None = None) -> None:
+        """Begin what will make the first spawn short, if anything does; returns at once."""
+
     def spawn(self, engine: str, *, threads: int | None = None) -> Spawned:
         """Start a runner that expects ``engine``; needs no event loop. Raises ``OSError`` if no process can be had."""
 
@@ -56,6 +59,9 @@ class Spawner(Protocol):
 
 class PlainSpawner:
     """A new process for each runner, which imports its engine."""
+
+    def prepare(self, engine: str, *, threads: int | None = None) -> None:
+        """See ``Spawner``."""
 
     def spawn(self, engine: str, *, threads: int | None = None) -> Spawned:
         """See ``Spawner``."""
@@ -86,9 +92,10 @@ def socket_pair() -> tuple[socket.socket, socket.socket]:
 
 
 def start_module(
-    module: str, theirs: socket.socket, engine: str, threads: int | None
+    module: str, theirs: socket.socket, engine: str, threads: int | None, *, apart: bool = False
 ) -> subprocess.Popen[bytes]:
-    """Start a module of ours for ``engine`` that talks on ``theirs``, which is closed here. Raises ``OSError``."""
+    """Start a module of ours for ``engine`` that talks on ``theirs``, which is closed here; ``apart`` in a process
+    group of its own. Raises ``OSError``."""
     with theirs:
         return subprocess.Popen(
             [sys.executable, "-m", module, str(theirs.fileno()), str(os.getpid()), engine],
@@ -96,6 +103,7 @@ def start_module(
             stdin=subprocess.DEVNULL,
             stdout=_STDERR,
             env=_environment(threads),
+            process_group=0 if apart else None,
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
 import sys
 from collections.abc import Callable
@@ -11,7 +13,8 @@ from openllm.fleet.spawn import Spawned, socket_pair, spawn, start_module
 
 
 class TemplateSpawner:
-    """See ``fleet.spawn.Spawner``. Keeps a template process for each engine, from its first spawn until ``close``.
+    """See ``fleet.spawn.Spawner``. Keeps a template process for each engine, from its first use until ``close``: models
+    of one engine share it.
 
     A template that ended is replaced at the next spawn; one that ended before it had made a runner is not, and that
     engine's runners start plainly from then on. ``tell`` hears of both. Linux only: see ``can_fork``.
@@ -21,12 +24,21 @@ class TemplateSpawner:
         self._tell = tell
         self._templates: dict[str, _Template] = {}
         self._plain: set[str] = set()
+        self._bereft: set[int] = set()  # groups of templates that ended
+
+    def prepare(self, engine: str, *, threads: int | None = None) -> None:
+        """Have the template import; returns at once."""
+        with contextlib.suppress(OSError):  # no process can be had now: the spawn tries again
+            self._template(engine, threads)
 
     def spawn(self, engine: str, *, threads: int | None = None) -> Spawned:
         """Ask for a runner; returns at once, however long the template still imports."""
-        template = self._template(engine, threads)
-        spawned = None if template is None else template.fork()
-        return spawn(engine, threads=threads) if spawned is None else spawned
+        for _ in range(2):  # one that was killed just now is found by asking it
+            template = self._template(engine, threads)
+            spawned = None if template is None else template.fork()
+            if spawned is not None:
+                return spawned
+        return spawn(engine, threads=threads)
 
     def pids(self) -> list[int]:
         """The process ids of the templates that run."""
@@ -36,19 +48,25 @@ class TemplateSpawner:
     def close(self) -> None:
         """End the templates. Their runners go on."""
         for template in self._templates.values():
-            template.close()
+            self._end(template)
         self._templates.clear()
 
     def _template(self, engine: str, threads: int | None) -> _Template | None:
+        self._bereft = {group for group in self._bereft if not _reap_group(group)}
         template = self._templates.get(engine)
         if template is not None and template.process.poll() is not None:
             del self._templates[engine]
-            template.close()
+            self._end(template)
             self._bury(engine, template)
             template = None
         if template is None and engine not in self._plain:
             template = self._templates[engine] = _Template(engine, threads)
         return template
+
+    def _end(self, template: _Template) -> None:
+        template.close()
+        if not template.became_runner and not _reap_group(template.process.pid):
+            self._bereft.add(template.process.pid)
 
     def _bury(self, engine: str, template: _Template) -> None:
         if template.became_runner:  # which it said
@@ -65,15 +83,26 @@ def can_fork() -> bool:
     return sys.platform == "linux"
 
 
+def _reap_group(group: int) -> bool:
+    """Wait for what a template that ended left half made, and was not told by its id; True once there is no more."""
+    while True:
+        try:
+            pid, _ = os.waitpid(-group, os.WNOHANG)
+        except ChildProcessError:
+            return True
+        if not pid:
+            return False
+
+
 class _Template:
-    """The front's end of one template process."""
+    """The front's end of one template process, which leads a process group: until a runner is born it is in it."""
 
     def __init__(self, engine: str, threads: int | None) -> None:
         self._sock, theirs = socket.socketpair()
         self._forked: list[ForkedChild] = []  # those that are not known to have ended
         self._made = False
         try:
-            self.process = start_module("openllm.runner.template", theirs, engine, threads)
+            self.process = start_module("openllm.runner.template", theirs, engine, threads, apart=True)
         except OSError:
             self._sock.close()
             raise
@@ -90,7 +119,8 @@ class _Template:
         return any(child.pid == self.process.pid for child in self._forked)
 
     def fork(self) -> Spawned | None:
-        """Ask for a runner, which starts when the template is ready; None if the template does not listen."""
+        """Ask for a runner, which starts when the template is ready; None if the template does not listen, and has been
+        ended."""
         ours, theirs = socket_pair()
         child = ForkedChild(self.process)  # before it can be born
         with theirs:

@@ -10,7 +10,7 @@ import socket
 import sys
 
 from openllm.engines.open import preload
-from openllm.parent import die_with_parent
+from openllm.parent import die_with_parent, name_process
 from openllm.runner.life import begin_process, live
 
 
@@ -18,6 +18,7 @@ def main(argv: list[str]) -> int:
     fd, parent, engine = int(argv[0]), int(argv[1]), argv[2]
     begin_process()
     die_with_parent(parent)
+    name_process("openllm-runner")
     sock = socket.socket(fileno=fd)
     preload(engine)
     return live(sock)

@@ -11,6 +11,7 @@ front takes in what is orphaned below it. Linux only.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import os
@@ -21,7 +22,7 @@ from openllm.engines.forkable import why_not_forkable
 from openllm.engines.open import preload_all
 from openllm.parent import die_with_parent, name_process
 from openllm.runner.life import begin_process, live
-from openllm.runner.loop import Line
+from openllm.runner.loop import FrontGone, Line
 from openllm.runner.wire import Born
 
 _log = logging.getLogger("openllm.runner")
@@ -44,10 +45,21 @@ def main(argv: list[str]) -> int:
             sock.close()
             continue
         front.close()
-        name_process("openllm-runner")
-        Line(sock).send(Born(os.getpid()))
-        return live(sock)
+        return _be_born(sock, parent)
     return 0
+
+
+def _be_born(sock: socket.socket, parent: int) -> int:
+    """Become a runner, from its first word to its end; the exit status."""
+    name_process("openllm-runner")
+    try:
+        Line(sock).send(Born(os.getpid()))
+    except FrontGone:
+        return 0
+    # It is known by its id now. In the template's group it would be found with what nobody knows.
+    with contextlib.suppress(OSError):  # the front has just ended
+        os.setpgid(0, os.getpgid(parent))
+    return live(sock)
 
 
 def _next(front: socket.socket) -> socket.socket | None:

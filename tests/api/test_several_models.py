@@ -114,6 +114,8 @@ def test_each_is_loaded_when_it_is_asked_for_and_the_oldest_makes_room(
     assert complete(client, "c") == "Hi there"
     assert states(served) == {"a": "ready", "b": "asleep", "c": "ready", "all-minilm:l6-v2": "asleep"}
     assert sum(psutil.pid_exists(pid) for pid in pids) == 1
+    names = sorted(child.name() for child in psutil.Process(served.process.pid).children())
+    assert names == ["openllm-runner", "openllm-runner", "openllm-templat"]  # models of one engine share it
     with served.http() as http:
         memory = http.get("/api/status").json()["memory"]
     assert 160_000_000 < memory["used"] <= memory["budget"] == 220_000_000

@@ -12,6 +12,8 @@ import pytest
 from tests.cli.conftest import Run
 from tests.lora import ATTENTION, SMOLLM2, write_adapter
 
+_MODULES = ("openllm.runner", "openllm.runner.template")  # a forked runner shows its template's command line
+
 
 @pytest.fixture(autouse=True)
 def no_runner_is_left() -> Iterator[None]:
@@ -28,8 +30,9 @@ def orphans() -> set[int]:
     found = set()
     for process in psutil.process_iter(["pid", "cmdline"]):
         argv = process.info["cmdline"] or []
-        if "openllm.runner" in argv:
-            parent = int(argv[argv.index("openllm.runner") + 2])
+        module = next((part for part in argv if part in _MODULES), None)
+        if module is not None:
+            parent = int(argv[argv.index(module) + 2])
             if not psutil.pid_exists(parent):
                 found.add(process.info["pid"])
     return found

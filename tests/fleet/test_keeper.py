@@ -79,10 +79,10 @@ class Held:
         self.submission = desk.submit(sequences, self.mailbox.put)
 
 
-async def read_all(held: Held) -> list[Delta]:
+async def read_all(held: Held, seconds: float = 10) -> list[Delta]:
     deltas: list[Delta] = []
     open_ids = {generation.id for generation in held.submission.generations}
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(seconds):
         while open_ids:
             for delta in await held.mailbox.take():
                 deltas.append(delta)

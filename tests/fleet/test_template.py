@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -22,7 +24,10 @@ from openllm.engines.base import EngineConfig, Sampling
 from openllm.fleet.forked import ForkedChild
 from openllm.fleet.keeper import Keeper
 from openllm.fleet.spawn import Spawned
+from openllm.fleet.state import State
 from openllm.fleet.template import TemplateSpawner, can_fork
+from openllm.fleet.upkeep import Upkeep
+from openllm.fleet.watch import Patience
 from openllm.runner.wire import Born, Frames, Load, Ready, Stop, decode_to_front, frame
 from openllm.weights.store import default_root
 from tests.fleet.test_keeper import ECHO, QUICK, Held, pid, read_all, until_ready
@@ -55,20 +60,38 @@ def told() -> Iterator[Told]:
 
 @asynccontextmanager
 async def keeping(
-    told: Told, early: Spawned | None = None, config: EngineConfig = ECHO
+    told: Told,
+    early: Spawned | None = None,
+    config: EngineConfig = ECHO,
+    upkeep: Upkeep | None = None,
+    patience: Patience | None = None,
 ) -> AsyncIterator[Keeper]:
     async def supply(_: object) -> EngineConfig:
         return config
 
     keeper = Keeper(
-        supply, Metrics(), policy=QUICK, spawner=told.spawner, early=early, tell=told.lines.append
+        supply,
+        Metrics(),
+        policy=QUICK,
+        patience=patience,
+        upkeep=upkeep,
+        spawner=told.spawner,
+        early=early,
+        tell=told.lines.append,
     )
     keeper.start()
     try:
-        await until_ready(keeper, 10 if config is ECHO else 120)
+        if upkeep is None:
+            await until_ready(keeper, 10 if config is ECHO else 120)
         yield keeper
     finally:
         await keeper.stop(at_once=False)
+
+
+async def until_asleep(keeper: Keeper) -> None:
+    async with asyncio.timeout(10):
+        while keeper.state is not State.ASLEEP:
+            await asyncio.sleep(0.005)
 
 
 async def echoed(keeper: Keeper) -> list[int]:
@@ -141,6 +164,68 @@ async def test_a_template_that_was_of_no_use_is_not_replaced(told: Told) -> None
     assert [line for line in told.lines if "starting plainly" in line]
 
 
+async def test_a_template_outlives_the_sleep_of_its_runners(told: Told) -> None:
+    before = children()
+    async with keeping(told, upkeep=Upkeep(idle_seconds=0.0, on_demand=True)) as keeper:
+        told.spawner.prepare("echo")
+        template = told.template.pid
+        for wakes in (1, 2, 3):
+            assert await echoed(keeper) == [5, 6, 7, 5]
+            await until_asleep(keeper)
+            assert keeper.wakes == wakes
+            assert children() - before == {template}
+        assert keeper.restarts == 0
+
+
+async def test_a_template_killed_in_its_runners_sleep_is_replaced_by_the_next_request(told: Told) -> None:
+    before = children()
+    async with keeping(told, upkeep=Upkeep(idle_seconds=0.0, on_demand=True)) as keeper:
+        assert await echoed(keeper) == [5, 6, 7, 5]
+        await until_asleep(keeper)
+        first = told.template
+        first.kill()
+        assert await echoed(keeper) == [5, 6, 7, 5]
+        await until_asleep(keeper)
+        assert told.template.pid != first.pid
+        assert children() - before == {told.template.pid}
+
+
+async def test_a_template_killed_at_any_moment_of_a_fork_costs_no_answer_and_leaves_nothing(
+    told: Told,
+) -> None:
+    chance, before = random.Random(0), children()
+    async with keeping(told, upkeep=Upkeep(idle_seconds=0.0, on_demand=True)) as keeper:
+        for _ in range(12):
+            assert await echoed(keeper) == [5, 6, 7, 5]
+            await until_asleep(keeper)
+            held = Held(keeper.desk, [([5], Sampling(max_tokens=1))])
+            await asyncio.sleep(chance.uniform(0.0, 0.012))
+            told.template.kill()
+            assert (await read_all(held))[-1].finish == "length"
+            await until_asleep(keeper)
+    told.spawner.close()
+    assert children() == before
+
+
+async def test_a_template_that_hangs_is_replaced(told: Told) -> None:
+    upkeep, patience = Upkeep(idle_seconds=0.0, on_demand=True), Patience(load=0.5)
+    async with keeping(told, upkeep=upkeep, patience=patience) as keeper:
+        assert await echoed(keeper) == [5, 6, 7, 5]
+        await until_asleep(keeper)
+        first = told.template
+        first.suspend()
+        assert await echoed(keeper) == [5, 6, 7, 5]
+        assert keeper.restarts == 1
+        assert told.template.pid != first.pid
+        assert not psutil.pid_exists(first.pid)
+
+
+async def test_a_runner_and_its_front_are_one_process_group(told: Told) -> None:
+    async with keeping(told) as keeper:
+        assert await echoed(keeper)
+        assert os.getpgid(pid(keeper)) == os.getpgrp() != os.getpgid(told.template.pid)
+
+
 def test_forks_leave_nothing_behind(told: Told) -> None:
     once = _life(told)
     assert once == 0
@@ -175,7 +260,7 @@ def _life(told: Told) -> int | None:
 
 
 @pytest.mark.parametrize("engine", ["openvino", "vllm"])
-async def test_a_real_engine_runs_in_a_fork(engine: str, told: Told, smollm2_gguf: Path) -> None:
+async def test_a_real_engine_wakes_from_a_template(engine: str, told: Told, smollm2_gguf: Path) -> None:
     """Twice, as the first runner must leave the template fit for the second."""
     pytest.importorskip("openvino_genai" if engine == "openvino" else "vllm")
     config = msgspec.structs.replace(
@@ -185,12 +270,14 @@ async def test_a_real_engine_runs_in_a_fork(engine: str, told: Told, smollm2_ggu
     )  # fmt: skip
     tokenizer = load_tokenizer(smollm2_gguf)
     prompt = tokenizer.encode("The capital of France is", add_special_tokens=False)
-    for _ in range(2):
-        async with keeping(told, config=config) as keeper:
-            assert pid(keeper) != told.template.pid
-            deltas = await read_all(Held(keeper.desk, [(prompt, Sampling(max_tokens=4, temperature=0.0))]))
+    async with keeping(told, config=config, upkeep=Upkeep(idle_seconds=0.0, on_demand=True)) as keeper:
+        for wakes in (1, 2):
+            held = Held(keeper.desk, [(prompt, Sampling(max_tokens=4, temperature=0.0))])
+            deltas = await read_all(held, seconds=120)
             assert "Paris" in tokenizer.decode([token for delta in deltas for token in delta.tokens])
-    assert not told.template.children()
+            await until_asleep(keeper)
+            assert (keeper.wakes, keeper.restarts) == (wakes, 0)
+        assert not told.template.children()
     assert not [line for line in told.lines if "template" in line]
 
 
@@ -216,6 +303,25 @@ def test_a_killed_front_leaves_neither_runner_nor_template() -> None:
         front.kill()
     psutil.wait_procs(family, timeout=10)
     assert not [each for each in family if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.parametrize(
+    ("options", "forks"),
+    [
+        ((), False),
+        (("--idle-timeout", "1h"), True),
+        (("--idle-timeout", "-1"), False),
+        (("--start-asleep",), True),
+        (("--start-asleep", "--no-template"), False),
+    ],
+)
+def test_a_template_comes_by_itself_where_runners_are_started_on_demand(
+    options: tuple[str, ...], forks: bool
+) -> None:
+    with serving(MODEL, "--backend", "echo", *options) as server:
+        assert server.client.completions.create(model=MODEL, prompt="Hi there", max_tokens=2).choices[0].text
+        names = sorted(child.name() for child in psutil.Process(server.process.pid).children())
+        assert names == ["openllm-runner", *(["openllm-templat"] if forks else [])]
 
 
 def test_start_with_a_template_replaces_a_killed_runner_and_ends_with_all() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -29,6 +28,7 @@ from openllm.fleet.state import State
 from openllm.fleet.upkeep import Gate, NoPast, OpenGate, PastStarts, Upkeep
 from openllm.fleet.wants import Wants
 from openllm.fleet.watch import Patience
+from openllm.machine.unused_memory import give_back
 
 _log = logging.getLogger("openllm.fleet")
 _WAKING = (State.PULLING, State.QUEUED, State.STARTING)
@@ -280,7 +280,7 @@ class Keeper:
         self._woken_at = None
         self.course.become(State.ASLEEP, "asleep; the next request wakes it")
         # The server collects seldom, so as not to be slow. Now is the time: else a crowd's remains stay for long.
-        gc.collect()
+        give_back()
         if self.upkeep.pinned:
             self.wants.ask_engine()
         await self.wants.until_any()

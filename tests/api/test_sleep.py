@@ -232,6 +232,7 @@ def test_a_thousand_streams_that_wait_are_all_answered_and_leave_nothing(sleeper
         sizes.append((front.num_fds(), front.memory_info().rss))
     assert sizes[1][0] <= sizes[0][0] + 2
     assert sizes[1][1] < sizes[0][1] * 1.1
+    assert sizes[1][1] < _FRONT_MB * 1_000_000
 
 
 def test_sigterm_while_it_wakes_lets_it_answer() -> None:

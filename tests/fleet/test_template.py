@@ -195,7 +195,7 @@ async def test_a_template_killed_at_any_moment_of_a_fork_costs_no_answer_and_lea
 ) -> None:
     chance, before = random.Random(0), children()
     async with keeping(told, upkeep=Upkeep(idle_seconds=0.0, on_demand=True)) as keeper:
-        for _ in range(12):
+        for _ in range(8):
             assert await echoed(keeper) == [5, 6, 7, 5]
             await until_asleep(keeper)
             held = Held(keeper.desk, [([5], Sampling(max_tokens=1))])

@@ -51,7 +51,7 @@ KeepAlive = Annotated[
     WithJsonSchema(_DURATION),
     Field(
         description="How long the model stays loaded afterwards: seconds, or a text like 5m; 0 unloads it, -1 never"
-        " does. Holds until a request says otherwise or the model is unloaded. Beyond OpenAI's API."
+        " does. Holds until a request says otherwise or the model is unloaded. Beyond the API of others."
     ),
 ]
 

@@ -19,6 +19,13 @@ from tests.serving import MODEL, Served, serving
 
 _FRONT_MB = 120
 ASK = {"model": MODEL, "prompt": "la la", "max_tokens": 2}
+CHAT: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2}
+ASKS = {
+    "/v1/completions": ASK,
+    "/v1/chat/completions": CHAT,
+    "/v1/responses": {"model": MODEL, "input": "Hi", "max_output_tokens": 2},
+    "/v1/messages": CHAT,
+}
 
 
 @pytest.fixture(scope="module")
@@ -182,12 +189,25 @@ def test_a_client_that_leaves_while_it_wakes_leaves_nothing(sleeper: Served) -> 
     until(sleeper, "asleep")
 
 
+@pytest.mark.parametrize("path", ASKS)
 @pytest.mark.parametrize("value", ["soon", True, [], "5 minutes", "1" * 33, 10**400])
-def test_a_keep_alive_that_is_no_duration(sleeper: Served, value: object) -> None:
+def test_a_keep_alive_that_is_no_duration(sleeper: Served, path: str, value: object) -> None:
     with sleeper.http() as http:
-        answer = http.post("/v1/completions", json={**ASK, "keep_alive": value})
+        answer = http.post(path, json={**ASKS[path], "keep_alive": value})
     assert answer.status_code == 400
-    assert answer.json()["error"]["param"] == "keep_alive"
+    error = answer.json()["error"]
+    assert "keep_alive" in error["message"]
+    assert error.get("param", "keep_alive") == "keep_alive"  # Anthropic's errors have none
+
+
+@pytest.mark.parametrize("path", ASKS)
+def test_every_api_says_how_long_the_model_stays_loaded(sleeper: Served, path: str) -> None:
+    with sleeper.http() as http:
+        for value, seconds in (("1h30m", 5400), (90, 90), (-1, None)):
+            assert http.post(path, json={**ASKS[path], "keep_alive": value}).status_code == 200
+            assert status(sleeper)["keep_alive_seconds"] == seconds
+        assert http.post(path, json={**ASKS[path], "keep_alive": 0}).status_code == 200
+    until(sleeper, "asleep")
 
 
 def test_a_request_says_how_long_it_stays_loaded(sleeper: Served, client: openai.OpenAI) -> None:

@@ -11,7 +11,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from openllm.api.dialect import FieldNames, Translation, clients_tool
 from openllm.api.messages.blocks import chat_messages
-from openllm.api.parameters import Body, Off, StopText
+from openllm.api.parameters import Body, KeepAlive, Off, StopText
 from openllm.errors import RequestError
 
 _NAMES = {
@@ -210,6 +210,7 @@ class MessageRequest(MessageInput):
     top_k: int | None = Field(default=None, ge=0, description="0: off.")
     metadata: RequestMetadata | None = None
     service_tier: Literal["auto", "standard_only"] | None = None
+    keep_alive: KeepAlive = None
 
     def _options(self, names: FieldNames) -> dict[str, Any]:
         if isinstance(self.thinking, ThinkingOn) and self.thinking.budget_tokens >= self.max_tokens:
@@ -219,7 +220,7 @@ class MessageRequest(MessageInput):
                 param="thinking.budget_tokens",
             )
         values = super()._options(names)
-        for name in ("temperature", "top_p", "top_k"):
+        for name in ("temperature", "top_p", "top_k", "keep_alive"):
             values[name] = getattr(self, name)
         values["max_completion_tokens"] = self.max_tokens
         values["stop"] = self.stop_sequences or None

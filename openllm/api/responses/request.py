@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from openllm.api.dialect import FieldNames, Translation, clients_tool
-from openllm.api.parameters import Body, Off, ReasoningEffort
+from openllm.api.parameters import Body, KeepAlive, Off, ReasoningEffort
 from openllm.api.responses.items import Item, chat_messages
 
 LOGPROBS = "message.output_text.logprobs"
@@ -198,6 +198,7 @@ class ResponseRequest(ResponseInput):
     min_p: float | None = Field(default=None, ge=0, le=1, description="Beyond OpenAI's API.")
     repetition_penalty: float | None = Field(default=None, gt=0, le=10, description="Beyond OpenAI's API.")
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63, description="Beyond OpenAI's API.")
+    keep_alive: KeepAlive = None
 
     @property
     def kept(self) -> bool:
@@ -206,7 +207,7 @@ class ResponseRequest(ResponseInput):
 
     def _options(self, names: FieldNames) -> dict[str, Any]:
         values = super()._options(names)
-        for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed"):
+        for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed", "keep_alive"):
             values[name] = getattr(self, name)
         values["max_completion_tokens"] = self.max_output_tokens
         if LOGPROBS in (self.include or ()) or self.top_logprobs:

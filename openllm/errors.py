@@ -82,6 +82,11 @@ class OpenLLMError(Exception):
         self.hint = hint
         self.param = param
 
+    @property
+    def told(self) -> str:
+        """Message and hint."""
+        return self.message if self.hint is None else f"{self.message} {self.hint}"
+
 
 class UsageError(OpenLLMError):
     code = "usage_error"

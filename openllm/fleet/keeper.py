@@ -172,7 +172,7 @@ class Keeper:
         """Why a new request would not be taken now, or None if it would."""
         if self.state in (State.FAILED, State.STOPPED):
             return RunnerFailed(
-                f"The model's runner is not available: {self.doing}.",
+                f"The model's runner is not available: {self.doing.removesuffix('.')}.",
                 hint="Try again later; see the server's log.",
             )
         return None
@@ -332,15 +332,15 @@ class Keeper:
     async def _rest(self, error: OpenLLMError, failures: int) -> None:
         """After a start on demand that failed: refuse for a while, then sleep as if nothing had been."""
         self._give_up(error, State.FAILED)
-        self._tell(error.message)
+        self._tell(error.told)
         self._asleep = True
         self.wants.forget()
         self.gate.clear()
         await asyncio.sleep(max(self._policy.second, self._policy.delay(failures)))
 
     def _give_up(self, error: OpenLLMError, state: State = State.STOPPED) -> None:
-        self.course.become(state, error.message)
-        self.desk.fail_all(error.message)
+        self.course.become(state, error.told)
+        self.desk.fail_all(error.told)
         setback, self.setback = self.setback, asyncio.get_running_loop().create_future()
         setback.set_result(error)
         if not self.upkeep.on_demand and not self.fatal.done():

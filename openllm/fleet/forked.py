@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+from typing import ClassVar
 
 from openllm.parent import take_in_orphans
 
@@ -20,6 +21,7 @@ class ForkedChild:
     """
 
     _awaited = 0
+    _living: ClassVar[dict[int, ForkedChild]] = {}
 
     def __init__(self, template: subprocess.Popen[bytes]) -> None:
         self.pid: int | None = None
@@ -36,6 +38,7 @@ class ForkedChild:
         """The runner lives."""
         if self.pid is None and self._status is None:
             self.pid = pid
+            ForkedChild._living[pid] = self
             self._await(-1)
 
     def poll(self) -> int | None:
@@ -47,6 +50,8 @@ class ForkedChild:
         else:
             with contextlib.suppress(InterruptedError):
                 self._status = self._waited()
+        if self._status is not None:
+            ForkedChild._living.pop(self.pid, None)
         return self._status
 
     def send_signal(self, how: int) -> None:
@@ -73,6 +78,20 @@ class ForkedChild:
         except ChildProcessError:
             return -signal.SIGKILL  # someone else has waited for it; how it ended is not known
         return os.waitstatus_to_exitcode(status) if pid else None
+
+    @classmethod
+    def reap_group(cls, group: int) -> bool:
+        """Wait for what has ended of the process group that a template leads, or led: runners, and what it left half
+        made and nobody was told of by its id. True once there is no more of it."""
+        while True:
+            try:
+                pid, status = os.waitpid(-group, os.WNOHANG)
+            except ChildProcessError:
+                return True
+            if not pid:
+                return False
+            if (runner := cls._living.pop(pid, None)) is not None:
+                runner._status = os.waitstatus_to_exitcode(status)
 
     @classmethod
     def _await(cls, more: int) -> None:

@@ -123,6 +123,8 @@ class Replica:
         while await self._enter():
             life = await self._live(config)
             if gate.is_shut:
+                if life.ready_at is not None:
+                    self.forget()
                 break
             ready_for = None if life.ready_at is None else self._shared.clock() - life.ready_at
             error, excused = await self._bury(life)

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Protocol
 
+from openllm.parent import spawning
+
 if TYPE_CHECKING:
     from openllm.engines.base import EngineConfig
 
@@ -96,7 +98,7 @@ def start_module(
 ) -> subprocess.Popen[bytes]:
     """Start a module of ours for ``engine`` that talks on ``theirs``, which is closed here; ``apart`` in a process
     group of its own. Raises ``OSError``."""
-    with theirs:
+    with theirs, spawning():
         return subprocess.Popen(
             [sys.executable, "-m", module, str(theirs.fileno()), str(os.getpid()), engine],
             pass_fds=[theirs.fileno()],

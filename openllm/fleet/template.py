@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import sys
+import time
 from collections.abc import Callable
 
 from openllm.fleet.forked import ForkedChild
 from openllm.fleet.spawn import Spawned, socket_pair, spawn, start_module
+
+_REMAINS_SECONDS = 1.0  # what a killed template left half made finds that out by itself
 
 
 class TemplateSpawner:
@@ -24,7 +26,7 @@ class TemplateSpawner:
         self._tell = tell
         self._templates: dict[str, _Template] = {}
         self._plain: set[str] = set()
-        self._bereft: set[int] = set()  # groups of templates that ended
+        self._bereft: set[int] = set()  # groups of templates that ended, until all of the group has
 
     def prepare(self, engine: str, *, threads: int | None = None) -> None:
         """Have the template import; returns at once."""
@@ -50,9 +52,13 @@ class TemplateSpawner:
         for template in self._templates.values():
             self._end(template)
         self._templates.clear()
+        deadline = time.monotonic() + _REMAINS_SECONDS
+        while self._bereft and time.monotonic() < deadline:
+            time.sleep(0.005)
+            self._reap()
 
     def _template(self, engine: str, threads: int | None) -> _Template | None:
-        self._bereft = {group for group in self._bereft if not _reap_group(group)}
+        self._reap()
         template = self._templates.get(engine)
         if template is not None and template.process.poll() is not None:
             del self._templates[engine]
@@ -65,8 +71,12 @@ class TemplateSpawner:
 
     def _end(self, template: _Template) -> None:
         template.close()
-        if not template.became_runner and not _reap_group(template.process.pid):
+        if not template.became_runner:
             self._bereft.add(template.process.pid)
+            self._reap()
+
+    def _reap(self) -> None:
+        self._bereft = {group for group in self._bereft if not ForkedChild.reap_group(group)}
 
     def _bury(self, engine: str, template: _Template) -> None:
         if template.became_runner:  # which it said
@@ -83,19 +93,8 @@ def can_fork() -> bool:
     return sys.platform == "linux"
 
 
-def _reap_group(group: int) -> bool:
-    """Wait for what a template that ended left half made, and was not told by its id; True once there is no more."""
-    while True:
-        try:
-            pid, _ = os.waitpid(-group, os.WNOHANG)
-        except ChildProcessError:
-            return True
-        if not pid:
-            return False
-
-
 class _Template:
-    """The front's end of one template process, which leads a process group: until a runner is born it is in it."""
+    """The front's end of one template process, which leads a process group of all that it forks."""
 
     def __init__(self, engine: str, threads: int | None) -> None:
         self._sock, theirs = socket.socketpair()

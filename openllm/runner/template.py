@@ -11,7 +11,6 @@ front takes in what is orphaned below it. Linux only.
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import logging
 import os
@@ -45,20 +44,17 @@ def main(argv: list[str]) -> int:
             sock.close()
             continue
         front.close()
-        return _be_born(sock, parent)
+        return _be_born(sock)
     return 0
 
 
-def _be_born(sock: socket.socket, parent: int) -> int:
+def _be_born(sock: socket.socket) -> int:
     """Become a runner, from its first word to its end; the exit status."""
     name_process("openllm-runner")
     try:
         Line(sock).send(Born(os.getpid()))
     except FrontGone:
         return 0
-    # It is known by its id now. In the template's group it would be found with what nobody knows.
-    with contextlib.suppress(OSError):  # the front has just ended
-        os.setpgid(0, os.getpgid(parent))
     return live(sock)
 
 

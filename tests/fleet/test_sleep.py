@@ -148,6 +148,17 @@ async def test_a_runner_that_dies_while_waking_is_started_again() -> None:
         assert (keeper.wakes, keeper.restarts) == (1, 1)
 
 
+async def test_starts_that_failed_before_a_good_life_do_not_count_against_the_next() -> None:
+    slow = msgspec.structs.replace(ECHO, options={"load": "0.1"})
+    async with keeping(slow, idle_seconds=0.0, on_demand=True) as keeper:
+        for _ in range(4):  # more than are given up after
+            held = Held(keeper.desk, [([5, 6], SHORT)])
+            await until(lambda: keeper.state is State.STARTING and keeper.pid is not None)
+            os.kill(pid(keeper), signal.SIGKILL)
+            assert [t for delta in await read_all(held) for t in delta.tokens] == [5, 6, 5]
+            await until_asleep(keeper)
+
+
 async def test_a_runner_that_dies_with_nothing_to_do_is_there_again_unless_it_is_on_demand() -> None:
     for on_demand, state in ((False, State.READY), (True, State.ASLEEP)):
         async with keeping(on_demand=on_demand) as keeper:

@@ -220,12 +220,6 @@ async def test_a_template_that_hangs_is_replaced(told: Told) -> None:
         assert not psutil.pid_exists(first.pid)
 
 
-async def test_a_runner_and_its_front_are_one_process_group(told: Told) -> None:
-    async with keeping(told) as keeper:
-        assert await echoed(keeper)
-        assert os.getpgid(pid(keeper)) == os.getpgrp() != os.getpgid(told.template.pid)
-
-
 def test_forks_leave_nothing_behind(told: Told) -> None:
     once = _life(told)
     assert once == 0

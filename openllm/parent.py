@@ -1,4 +1,4 @@
-"""What the kernel knows of this process's family: it ends with its parent, takes in orphans, has a name."""
+"""What the kernel knows of this process's family: it ends with its parent, not before; takes in orphans; has a name."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
+_POLITE = (signal.SIGINT, signal.SIGTERM)  # which ask a whole group: ctrl-C, a supervisor
 
 
 def die_with_parent(parent: int) -> None:
@@ -20,6 +23,24 @@ def die_with_parent(parent: int) -> None:
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+
+
+@contextmanager
+def spawning() -> Iterator[None]:
+    """A process that is started in the body gets no polite signal before ``leave_ending_to_parent``; nor does this
+    thread before the body ends."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _POLITE)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def leave_ending_to_parent() -> None:
+    """Ignore signals that ask this process to end, for good: it is for its parent to say when."""
+    for polite in _POLITE:
+        signal.signal(polite, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _POLITE)
 
 
 def take_in_orphans(really: bool) -> None:

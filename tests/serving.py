@@ -24,8 +24,14 @@ class Served:
     """A running `openllm start`."""
 
     def __init__(
-        self, arguments: tuple[str, ...], port: int | None = 0, environ: Mapping[str, str] | None = None
+        self,
+        arguments: tuple[str, ...],
+        port: int | None = 0,
+        environ: Mapping[str, str] | None = None,
+        *,
+        leads: bool = False,
     ) -> None:
+        """``leads`` makes it the leader of a process group."""
         argv = [sys.executable, "-m", "openllm", "start", *arguments]
         if port is not None:
             argv += ["--port", str(port)]
@@ -35,6 +41,7 @@ class Served:
             stdout=subprocess.DEVNULL,
             text=True,
             env={**os.environ, **(environ or {})},
+            process_group=0 if leads else None,
         )
         self.lines: list[str] = []
         self._listening = threading.Event()
@@ -136,9 +143,11 @@ class Served:
 
 
 @contextmanager
-def serving(*arguments: str, environ: Mapping[str, str] | None = None) -> Iterator[Served]:
+def serving(
+    *arguments: str, environ: Mapping[str, str] | None = None, leads: bool = False
+) -> Iterator[Served]:
     """A server for the length of a block; killed if the block leaves it running."""
-    served = Served(arguments, environ=environ)
+    served = Served(arguments, environ=environ, leads=leads)
     try:
         yield served
         if served.process.poll() is None:

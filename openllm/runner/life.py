@@ -18,6 +18,7 @@ from openllm.engines.encoding import Encoder, Encoding
 from openllm.engines.open import open_encoder, open_engine
 from openllm.errors import OpenLLMError, RunnerFailed
 from openllm.machine.gpus import only
+from openllm.parent import leave_ending_to_parent
 from openllm.runner.adapters import load_adapter
 from openllm.runner.loop import FrontGone, Line, encoding_loop, generating_loop
 from openllm.runner.wire import Failed, Load, Progress, Ready
@@ -31,8 +32,8 @@ _WARM_UP_STEPS = 1000
 def begin_process() -> None:
     """What a process does before it imports an engine, whose objects last and need no collecting; see _be_ready."""
     logging.basicConfig(level=logging.WARNING, format="runner: %(levelname)s %(name)s: %(message)s")
-    # The front decides when a runner ends; ctrl-C in a terminal reaches the whole group.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_ending_to_parent()
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # a template's group may write to the terminal in any case
     gc.disable()
 
 

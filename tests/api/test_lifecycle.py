@@ -164,6 +164,35 @@ def test_sigterm_drains(slow: Served) -> None:
     assert "draining" in slow.log
 
 
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("template", ["--template", "--no-template"])
+def test_a_signal_to_the_whole_group_drains(template: str, how: signal.Signals) -> None:
+    delay = ("--engine-option", "delay=0.02")
+    with serving(MODEL, "--backend", "echo", *delay, template, leads=True) as server:
+        server.until_ready()
+        family = psutil.Process(server.process.pid).children()
+        stream = server.client.completions.create(model=MODEL, prompt="la la", max_tokens=60, stream=True)
+        next(iter(stream))
+        os.killpg(server.process.pid, how)
+        for child in family:  # a supervisor sends it to a template too, which has a group of its own
+            child.send_signal(how)
+        chunks = list(stream)
+        assert chunks[-1].choices[0].finish_reason == "length"
+        assert server.process.wait(10) in (0, -how)
+        server.join()
+        assert "starting again" not in server.log
+        assert not psutil.wait_procs(family, timeout=5)[1]
+
+
+def test_a_signal_to_a_group_that_starts_ends_all_of_it() -> None:
+    with serving(MODEL, "--backend", "echo", "--engine-option", "load=60", leads=True) as server:
+        assert server.url
+        family = psutil.Process(server.process.pid).children()
+        os.killpg(server.process.pid, signal.SIGTERM)
+        assert server.process.wait(20) in (0, -signal.SIGTERM)  # before and after it can drain
+        assert not psutil.wait_procs(family, timeout=5)[1]
+
+
 def test_what_does_not_end_in_the_drain_time_gets_an_error_event() -> None:
     with serving(
         MODEL, "--backend", "echo", "--engine-option", "delay=0.02", "--drain-timeout", "1"

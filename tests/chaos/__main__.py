@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import resource
+from itertools import zip_longest
 
-from tests.chaos.faults import Fault, babble, can_babble, hang, kill
+from tests.chaos.faults import Fault, babble, can_babble, hang, kill, kill_template
 from tests.chaos.scenarios import Ordeal, endure, hold_twice, soak
 from tests.serving import MODEL, serving
 
@@ -18,6 +19,9 @@ def main() -> None:
     kills.add_argument("--requests", type=int, default=500)
     kills.add_argument("--kills", type=int, default=10)
     kills.add_argument("--sleeps", type=int, default=5)
+    kills.add_argument(
+        "--templates", type=int, default=0, help="kill the template so many times, before runners"
+    )
     kills.add_argument("--seed", type=int, default=0)
     kills.add_argument("--mixed", action="store_true", help="hang it and send garbage too")
     long = kinds.add_parser("soak", help="a steady load with restarts")
@@ -32,10 +36,14 @@ def main() -> None:
     start = [MODEL, "--backend", given.backend]
     delay = ["--engine-option", "delay=0.01"] if given.backend == "echo" else []
     if given.kind == "kills":
-        faults: list[Fault] = [kill] * given.kills
+        templates: list[Fault] = [kill_template] * given.templates
+        faults: list[Fault] = [
+            each for pair in zip_longest(templates, [kill] * given.kills) for each in pair if each
+        ]
         if given.mixed:
             faults += [hang, babble] if can_babble() else [hang]
         sleeping = ["--idle-timeout", "1s"] if given.sleeps else []
+        sleeping += ["--template"] if given.templates else []
         with serving(*start, *delay, "--stall-timeout", "2", "--load-timeout", "20", *sleeping) as server:
             server.until_ready()
             endure(server, Ordeal(given.requests, 16, faults, (0.5, 3.0), given.sleeps, seed=given.seed))

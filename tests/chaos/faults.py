@@ -23,6 +23,11 @@ def kill(server: Served) -> None:
     server.runner().send_signal(signal.SIGKILL)
 
 
+def kill_template(server: Served) -> None:
+    """What later runners are to be forked from is gone."""
+    server.template().send_signal(signal.SIGKILL)
+
+
 def hang(server: Served) -> None:
     """It does nothing more."""
     server.runner().send_signal(signal.SIGSTOP)

@@ -173,7 +173,10 @@ def test_an_engine_that_dies_while_it_wakes_is_started_again(sleeper: Served, cl
     until(sleeper, "asleep")
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         answer = pool.submit(complete, client)
-        until(sleeper, "starting")
+        deadline = time.monotonic() + 20
+        while status(sleeper)["pid"] is None:  # it is known once it is forked
+            assert time.monotonic() < deadline, sleeper.log
+            time.sleep(0.02)
         sleeper.runner().kill()
         assert answer.result(timeout=20) == "length"
 

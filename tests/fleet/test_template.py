@@ -89,7 +89,7 @@ async def keeping(
 
 
 async def until_asleep(keeper: Keeper) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):  # an engine takes long to end on a busy machine
         while keeper.state is not State.ASLEEP:
             await asyncio.sleep(0.005)
 
@@ -247,7 +247,7 @@ def _life(told: Told) -> int | None:
         sock.sendall(frame(Stop()))
         while sock.recv(4096):
             pass
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while (status := spawned.child.poll()) is None and time.monotonic() < deadline:
         time.sleep(0.005)
     return status

@@ -9,15 +9,12 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 
 import msgspec
 import psutil
 import pytest
 
-from openllm.api.metrics import Metrics
-from openllm.engines.base import Delta, EngineConfig, Sampling
+from openllm.engines.base import Delta, Sampling
 from openllm.engines.encoding import Vector
 from openllm.errors import OpenLLMError
 from openllm.fleet.desk import Desk
@@ -27,42 +24,8 @@ from openllm.fleet.spawn import Spawned, spawn
 from openllm.fleet.state import State
 from openllm.fleet.watch import Patience
 from openllm.runner.wire import Add, Ready, Step, Vectors, frame
+from tests.fleet.keeping import ECHO, keeping
 from tests.fleet.mailbox import Mailbox
-
-ECHO = EngineConfig(
-    engine="echo",
-    path="",
-    name="echo",
-    dtype="auto",
-    quantization="none",
-    context=4096,
-    max_sequences=256,
-    kv_cache_bytes=0,
-    threads=1,
-    cache="",
-    options={"delay": "0.005"},
-)
-QUICK = RestartPolicy(second=0.05, longest=0.2)
-
-
-@asynccontextmanager
-async def keeping(
-    config: EngineConfig = ECHO,
-    policy: RestartPolicy = QUICK,
-    patience: Patience | None = None,
-    *,
-    early: Spawned | None = None,
-    tell: Callable[[str], None] = print,
-) -> AsyncIterator[Keeper]:
-    async def supply(_: object) -> EngineConfig:
-        return config
-
-    keeper = Keeper(supply, Metrics(), early=early, policy=policy, patience=patience, tell=tell)
-    keeper.start()
-    try:
-        yield keeper
-    finally:
-        await keeper.stop(at_once=False)
 
 
 async def until_ready(keeper: Keeper, seconds: float = 10) -> None:

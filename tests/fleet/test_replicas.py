@@ -5,27 +5,25 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
 
 import msgspec
 import psutil
 import pytest
 
-from openllm.api.metrics import Metrics
-from openllm.engines.base import AdapterFiles, EngineConfig, Sampling
+from openllm.engines.base import AdapterFiles, Sampling
 from openllm.errors import InvalidAdapter
 from openllm.fleet.adapters import Adapters, Served
 from openllm.fleet.keeper import Keeper
 from openllm.fleet.replica import Replica
 from openllm.fleet.restart import RestartPolicy
-from openllm.fleet.spawn import Spawned, Spawner
 from openllm.fleet.state import State
 from openllm.fleet.template import TemplateSpawner, can_fork
 from openllm.fleet.upkeep import Upkeep
 from openllm.fleet.watch import Patience
 from openllm.runner.wire import AdapterDone, Failed, LoadAdapter, ToRunner, UnloadAdapter
-from tests.fleet.test_keeper import ECHO, GARBAGE, QUICK, Held, babbling, read_all
+from tests.fleet.keeping import ECHO, keeping
+from tests.fleet.test_keeper import GARBAGE, Held, babbling, read_all
 from tests.fleet.test_sleep import ask, until, until_asleep
 
 ENDLESS = Sampling(max_tokens=4000)
@@ -49,41 +47,11 @@ class CountingGate:
         """Nothing is decided."""
 
 
-@asynccontextmanager
-async def keeping(
-    replicas: int = 3,
-    config: EngineConfig = ECHO,
-    *,
-    policy: RestartPolicy = QUICK,
-    patience: Patience | None = None,
-    upkeep: Upkeep | None = None,
-    early: Spawned | None = None,
-    spawner: Spawner | None = None,
-    gate: CountingGate | None = None,
-    tell: Callable[[str], None] = print,
-) -> AsyncIterator[Keeper]:
-    async def supply(_: object) -> EngineConfig:
-        return config
-
-    keeper = Keeper(
-        supply,
-        Metrics(),
-        early=early,
-        spawner=spawner,
-        policy=policy,
-        patience=patience,
-        upkeep=upkeep,
-        tell=tell,
-        gate=gate,
-        replicas=replicas,
-    )
-    keeper.start()
-    try:
-        yield keeper
-    finally:
-        pids = keeper.pids
-        await keeper.stop(at_once=False)
-        assert not [pid for pid in pids if psutil.pid_exists(pid)]
+async def kill(replica: Replica) -> None:
+    """End its runner, and wait until that is noticed."""
+    victim = pid(replica)
+    os.kill(victim, signal.SIGKILL)
+    await until(lambda: replica.pid != victim)
 
 
 async def until_all_ready(keeper: Keeper) -> None:
@@ -118,7 +86,7 @@ def untouched(held: Iterable[Held]) -> bool:
 
 
 async def test_the_streams_of_the_others_go_on_when_one_is_killed_and_it_comes_back() -> None:
-    async with keeping() as keeper:
+    async with keeping(replicas=3) as keeper:
         await until_all_ready(keeper)
         having = await streams(keeper, 15)
         victim = keeper.replicas[1]
@@ -146,7 +114,7 @@ async def test_the_streams_of_the_others_go_on_when_one_is_killed_and_it_comes_b
 
 
 async def test_one_that_hangs_is_ended_alone() -> None:
-    async with keeping(2, patience=Patience(stall=0.4)) as keeper:
+    async with keeping(patience=Patience(stall=0.4), replicas=2) as keeper:
         await until_all_ready(keeper)
         having = await streams(keeper, 4)
         hung, other = keeper.replicas
@@ -162,7 +130,7 @@ async def test_one_that_hangs_is_ended_alone() -> None:
 async def test_one_that_sends_garbage_is_ended_alone() -> None:
     told: list[str] = []
     early = babbling(GARBAGE["tokens for nobody"])
-    async with keeping(2, early=early, tell=told.append) as keeper:
+    async with keeping(early=early, tell=told.append, replicas=2) as keeper:
         await until_all_ready(keeper)
         assert await ask(keeper) == [5, 6, 7]
     assert any(line.startswith("replica 0: ") and "garbage" in line for line in told)
@@ -170,13 +138,12 @@ async def test_one_that_sends_garbage_is_ended_alone() -> None:
 
 async def test_one_that_keeps_dying_leaves_the_model_ready_and_all_that_do_fail_it() -> None:
     slow = RestartPolicy(first=0.3, second=0.3, longest=0.3)
-    async with keeping(2, policy=slow) as keeper:
+    async with keeping(policy=slow, replicas=2) as keeper:
         await until_all_ready(keeper)
+        dying = keeper.replicas[0]
         for _ in range(3):
-            dying = keeper.replicas[0]
-            await until(lambda dying=dying: dying.ready)  # type: ignore[misc]
-            os.kill(pid(dying), signal.SIGKILL)
-            await until(lambda dying=dying: not dying.ready)  # type: ignore[misc]
+            await until(lambda: dying.ready)
+            await kill(dying)
         await until(lambda: keeper.replicas[0].state is State.FAILED)
         assert keeper.ready
         assert keeper.refusal() is None
@@ -187,7 +154,7 @@ async def test_one_that_keeps_dying_leaves_the_model_ready_and_all_that_do_fail_
 
 async def test_a_request_that_kills_three_runners_is_given_up() -> None:
     config = msgspec.structs.replace(ECHO, options={"delay": "1"})  # no token before a runner is killed
-    async with keeping(2, config) as keeper:
+    async with keeping(config, replicas=2) as keeper:
         await until_all_ready(keeper)
         poison = Held(keeper.desk, [([2], Sampling(max_tokens=3))])
 
@@ -198,8 +165,7 @@ async def test_a_request_that_kills_three_runners_is_given_up() -> None:
             await until(lambda: holder() is not None)
             replica = holder()
             assert replica is not None
-            os.kill(pid(replica), signal.SIGKILL)
-            await until(lambda replica=replica: holder() is not replica)  # type: ignore[misc]
+            await kill(replica)
         (delta,) = await read_all(poison)
         assert "3 times" in delta.error
         assert keeper.refusal() is None
@@ -207,7 +173,7 @@ async def test_a_request_that_kills_three_runners_is_given_up() -> None:
 
 async def test_all_sleep_and_wake_together() -> None:
     gate = CountingGate()
-    async with keeping(gate=gate) as keeper:
+    async with keeping(gate=gate, replicas=3) as keeper:
         await until_all_ready(keeper)
         before = keeper.pids
         await fall_asleep(keeper)
@@ -220,7 +186,7 @@ async def test_all_sleep_and_wake_together() -> None:
 
 
 async def test_it_sleeps_though_one_is_waiting_to_be_started_again() -> None:
-    async with keeping(2, policy=RestartPolicy(first=30.0)) as keeper:
+    async with keeping(policy=RestartPolicy(first=30.0), replicas=2) as keeper:
         await until_all_ready(keeper)
         os.kill(pid(keeper.replicas[0]), signal.SIGKILL)
         await until(lambda: keeper.replicas[0].state is State.WAITING)
@@ -230,7 +196,7 @@ async def test_it_sleeps_though_one_is_waiting_to_be_started_again() -> None:
 
 
 async def test_on_demand_those_that_die_with_nothing_to_do_are_not_started_again() -> None:
-    async with keeping(2, upkeep=Upkeep(on_demand=True), policy=RestartPolicy(first=0.5)) as keeper:
+    async with keeping(upkeep=Upkeep(on_demand=True), policy=RestartPolicy(first=0.5), replicas=2) as keeper:
         await until_asleep(keeper)
         assert keeper.pids == ()
         assert await ask(keeper) == [5, 6, 7]
@@ -243,7 +209,7 @@ async def test_on_demand_those_that_die_with_nothing_to_do_are_not_started_again
 
 
 async def test_an_engine_that_cannot_load_is_fatal_and_nothing_is_left() -> None:
-    async with keeping(3, msgspec.structs.replace(ECHO, options={"delay": "much"})) as keeper:
+    async with keeping(msgspec.structs.replace(ECHO, options={"delay": "much"}), replicas=3) as keeper:
         async with asyncio.timeout(10):
             error = await keeper.fatal
         assert error.code == "unsupported_option"
@@ -251,7 +217,7 @@ async def test_an_engine_that_cannot_load_is_fatal_and_nothing_is_left() -> None
 
 
 async def test_stopping_while_they_load_leaves_no_process() -> None:
-    async with keeping(3, msgspec.structs.replace(ECHO, options={"load": "0.5"})) as keeper:
+    async with keeping(msgspec.structs.replace(ECHO, options={"load": "0.5"}), replicas=3) as keeper:
         await until_all_ready(keeper)
         for replica in keeper.replicas[:2]:
             os.kill(pid(replica), signal.SIGKILL)
@@ -262,7 +228,7 @@ async def test_stopping_while_they_load_leaves_no_process() -> None:
 async def test_a_template_forks_all_of_them() -> None:
     spawner = TemplateSpawner(print)
     try:
-        async with keeping(3, spawner=spawner) as keeper:
+        async with keeping(spawner=spawner, replicas=3) as keeper:
             await until_all_ready(keeper)
             assert len(set(keeper.pids)) == 3
             (template,) = spawner.pids()

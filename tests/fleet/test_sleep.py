@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
 import msgspec
 import psutil
@@ -20,23 +20,14 @@ from openllm.fleet.pulling import Tell
 from openllm.fleet.restart import RestartPolicy
 from openllm.fleet.state import State
 from openllm.fleet.upkeep import Upkeep
-from tests.fleet.test_keeper import ECHO, Held, pid, read_all, until_ready
+from tests.fleet.keeping import ECHO, keeping
+from tests.fleet.test_keeper import Held, pid, read_all, until_ready
 
 SHORT = Sampling(max_tokens=3)
 
 
-@asynccontextmanager
-async def keeping(config: EngineConfig = ECHO, **upkeep: float | bool) -> AsyncIterator[Keeper]:
-    async def supply(_: Tell) -> EngineConfig:
-        return config
-
-    policy = RestartPolicy(second=0.05, longest=0.2)
-    keeper = Keeper(supply, Metrics(), policy=policy, upkeep=msgspec.convert(upkeep, Upkeep))
-    keeper.start()
-    try:
-        yield keeper
-    finally:
-        await keeper.stop(at_once=False)
+def sleeping(config: EngineConfig = ECHO, **upkeep: float | bool) -> AbstractAsyncContextManager[Keeper]:
+    return keeping(config, upkeep=msgspec.convert(upkeep, Upkeep))
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -55,7 +46,7 @@ async def ask(keeper: Keeper, tokens: int = 3) -> list[int]:
 
 
 async def test_an_idle_runner_is_stopped_and_the_next_request_wakes_another() -> None:
-    async with keeping(idle_seconds=0.2) as keeper:
+    async with sleeping(idle_seconds=0.2) as keeper:
         await until_ready(keeper)
         first = pid(keeper)
         await until_asleep(keeper)
@@ -72,7 +63,7 @@ async def test_an_idle_runner_is_stopped_and_the_next_request_wakes_another() ->
 
 
 async def test_a_runner_with_work_is_not_stopped() -> None:
-    async with keeping(idle_seconds=0.1) as keeper:
+    async with sleeping(idle_seconds=0.1) as keeper:
         await until_ready(keeper)
         child = pid(keeper)
         assert len(await ask(keeper, tokens=100)) == 100  # 5 ms a token: five times as long as it may be idle
@@ -80,7 +71,7 @@ async def test_a_runner_with_work_is_not_stopped() -> None:
 
 
 async def test_each_request_begins_the_wait_anew() -> None:
-    async with keeping(idle_seconds=0.4) as keeper:
+    async with sleeping(idle_seconds=0.4) as keeper:
         await until_ready(keeper)
         child = pid(keeper)
         for _ in range(4):
@@ -90,7 +81,7 @@ async def test_each_request_begins_the_wait_anew() -> None:
 
 
 async def test_without_an_idle_time_it_stays() -> None:
-    async with keeping() as keeper:
+    async with sleeping() as keeper:
         await until_ready(keeper)
         await ask(keeper)
         await asyncio.sleep(0.3)
@@ -98,7 +89,7 @@ async def test_without_an_idle_time_it_stays() -> None:
 
 
 async def test_what_a_request_says_holds_until_the_model_is_unloaded() -> None:
-    async with keeping(idle_seconds=60.0) as keeper:
+    async with sleeping(idle_seconds=60.0) as keeper:
         await until_ready(keeper)
         keeper.keep_alive = 0.0
         await ask(keeper)
@@ -110,7 +101,7 @@ async def test_what_a_request_says_holds_until_the_model_is_unloaded() -> None:
 
 
 async def test_a_request_that_comes_while_it_is_unloaded_is_answered_by_the_next_runner() -> None:
-    async with keeping(idle_seconds=0.1) as keeper:
+    async with sleeping(idle_seconds=0.1) as keeper:
         await until_ready(keeper)
         await until(lambda: keeper.state is State.UNLOADING)
         assert await ask(keeper) == [5, 6, 7]
@@ -118,7 +109,7 @@ async def test_a_request_that_comes_while_it_is_unloaded_is_answered_by_the_next
 
 
 async def test_a_request_that_is_cancelled_before_it_wakes_anything_wakes_nothing() -> None:
-    async with keeping(idle_seconds=0.1) as keeper:
+    async with sleeping(idle_seconds=0.1) as keeper:
         await until_asleep(keeper)
         held = Held(keeper.desk, [([1], SHORT)])
         keeper.desk.cancel(held.submission)
@@ -127,7 +118,7 @@ async def test_a_request_that_is_cancelled_before_it_wakes_anything_wakes_nothin
 
 
 async def test_a_request_cancelled_while_waking_leaves_a_model_that_sleeps_again() -> None:
-    async with keeping(msgspec.structs.replace(ECHO, options={"load": "0.3"}), idle_seconds=0.1) as keeper:
+    async with sleeping(msgspec.structs.replace(ECHO, options={"load": "0.3"}), idle_seconds=0.1) as keeper:
         await until_asleep(keeper)
         held = Held(keeper.desk, [([1], SHORT)])
         await until(lambda: keeper.state is State.STARTING)
@@ -139,7 +130,7 @@ async def test_a_request_cancelled_while_waking_leaves_a_model_that_sleeps_again
 
 
 async def test_a_runner_that_dies_while_waking_is_started_again() -> None:
-    async with keeping(msgspec.structs.replace(ECHO, options={"load": "0.3"}), idle_seconds=0.1) as keeper:
+    async with sleeping(msgspec.structs.replace(ECHO, options={"load": "0.3"}), idle_seconds=0.1) as keeper:
         await until_asleep(keeper)
         held = Held(keeper.desk, [([5, 6], SHORT)])
         await until(lambda: keeper.state is State.STARTING and keeper.pid is not None)
@@ -150,7 +141,7 @@ async def test_a_runner_that_dies_while_waking_is_started_again() -> None:
 
 async def test_starts_that_failed_before_a_good_life_do_not_count_against_the_next() -> None:
     slow = msgspec.structs.replace(ECHO, options={"load": "0.1"})
-    async with keeping(slow, idle_seconds=0.0, on_demand=True) as keeper:
+    async with sleeping(slow, idle_seconds=0.0, on_demand=True) as keeper:
         for _ in range(4):  # more than are given up after
             held = Held(keeper.desk, [([5, 6], SHORT)])
             await until(lambda: keeper.state is State.STARTING and keeper.pid is not None)
@@ -161,7 +152,7 @@ async def test_starts_that_failed_before_a_good_life_do_not_count_against_the_ne
 
 async def test_a_runner_that_dies_with_nothing_to_do_is_there_again_unless_it_is_on_demand() -> None:
     for on_demand, state in ((False, State.READY), (True, State.ASLEEP)):
-        async with keeping(on_demand=on_demand) as keeper:
+        async with sleeping(on_demand=on_demand) as keeper:
             keeper.wants.ask_engine()
             await until_ready(keeper)
             os.kill(pid(keeper), signal.SIGKILL)
@@ -170,7 +161,7 @@ async def test_a_runner_that_dies_with_nothing_to_do_is_there_again_unless_it_is
 
 
 async def test_on_demand_nothing_is_started_or_fetched_before_it_is_wanted() -> None:
-    async with keeping(on_demand=True) as keeper:
+    async with sleeping(on_demand=True) as keeper:
         await asyncio.sleep(0.1)
         assert (keeper.state, keeper.pid) == (State.ASLEEP, None)
         assert await ask(keeper) == [5, 6, 7]
@@ -221,7 +212,7 @@ async def test_a_start_on_demand_that_fails_is_told_and_tried_again_later() -> N
 
 
 async def test_stopping_while_waking_leaves_no_process() -> None:
-    async with keeping(msgspec.structs.replace(ECHO, options={"load": "5"}), on_demand=True) as keeper:
+    async with sleeping(msgspec.structs.replace(ECHO, options={"load": "5"}), on_demand=True) as keeper:
         held = Held(keeper.desk, [([1], SHORT)])
         await until(lambda: keeper.pid is not None)
         child = pid(keeper)
@@ -232,7 +223,7 @@ async def test_stopping_while_waking_leaves_no_process() -> None:
 
 async def test_twenty_naps_leave_nothing_behind() -> None:
     me = psutil.Process()
-    async with keeping(msgspec.structs.replace(ECHO, options={}), idle_seconds=0.0) as keeper:
+    async with sleeping(msgspec.structs.replace(ECHO, options={}), idle_seconds=0.0) as keeper:
         await until_asleep(keeper)
         before = me.num_fds()
         for _ in range(20):

@@ -8,7 +8,8 @@ from openllm.api.metrics import Metrics
 from openllm.engines.base import EngineConfig, Sampling
 from openllm.fleet.keeper import Keeper
 from openllm.fleet.spawn import Spawned, spawn
-from tests.fleet.test_keeper import ECHO, Held, read_all, until_ready
+from tests.fleet.keeping import ECHO
+from tests.fleet.test_keeper import Held, read_all, until_ready
 
 
 async def keep(early: Spawned) -> Keeper:

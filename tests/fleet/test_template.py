@@ -18,7 +18,6 @@ import msgspec
 import psutil
 import pytest
 
-from openllm.api.metrics import Metrics
 from openllm.chat.tokenizer import load_tokenizer
 from openllm.engines.base import EngineConfig, Sampling
 from openllm.fleet.forked import ForkedChild
@@ -30,7 +29,8 @@ from openllm.fleet.upkeep import Upkeep
 from openllm.fleet.watch import Patience
 from openllm.runner.wire import Born, Frames, Load, Ready, Stop, decode_to_front, frame
 from openllm.weights.store import default_root
-from tests.fleet.test_keeper import ECHO, QUICK, Held, pid, read_all, until_ready
+from tests.fleet.keeping import ECHO, keeping
+from tests.fleet.test_keeper import Held, pid, read_all, until_ready
 from tests.serving import MODEL, serving
 
 pytestmark = pytest.mark.skipif(not can_fork(), reason="there are no template processes on this system")
@@ -59,33 +59,20 @@ def told() -> Iterator[Told]:
 
 
 @asynccontextmanager
-async def keeping(
+async def forking(
     told: Told,
     early: Spawned | None = None,
     config: EngineConfig = ECHO,
     upkeep: Upkeep | None = None,
     patience: Patience | None = None,
 ) -> AsyncIterator[Keeper]:
-    async def supply(_: object) -> EngineConfig:
-        return config
-
-    keeper = Keeper(
-        supply,
-        Metrics(),
-        policy=QUICK,
-        patience=patience,
-        upkeep=upkeep,
-        spawner=told.spawner,
-        early=early,
-        tell=told.lines.append,
-    )
-    keeper.start()
-    try:
+    """A keeper whose runners the template forks; ready, unless it may sleep."""
+    async with keeping(
+        config, patience=patience, upkeep=upkeep, spawner=told.spawner, early=early, tell=told.lines.append
+    ) as keeper:
         if upkeep is None:
             await until_ready(keeper, 10 if config is ECHO else 120)
         yield keeper
-    finally:
-        await keeper.stop(at_once=False)
 
 
 async def until_asleep(keeper: Keeper) -> None:
@@ -105,7 +92,7 @@ def children() -> set[int]:
 
 async def test_a_forked_runner_is_this_process_s_child_and_answers(told: Told) -> None:
     before = children()
-    async with keeping(told) as keeper:
+    async with forking(told) as keeper:
         assert await echoed(keeper) == [5, 6, 7, 5]
         runner = psutil.Process(pid(keeper))
         assert runner.ppid() == os.getpid()
@@ -116,7 +103,7 @@ async def test_a_forked_runner_is_this_process_s_child_and_answers(told: Told) -
 
 
 async def test_two_runners_of_one_template_live_and_die_apart(told: Told) -> None:
-    async with keeping(told) as one, keeping(told) as other:
+    async with forking(told) as one, forking(told) as other:
         assert len({pid(one), pid(other), told.template.pid}) == 3
         os.kill(pid(one), signal.SIGKILL)
         assert await echoed(other) == [5, 6, 7, 5]
@@ -127,13 +114,13 @@ async def test_two_runners_of_one_template_live_and_die_apart(told: Told) -> Non
 async def test_a_runner_spawned_before_the_event_loop_is_kept(told: Told) -> None:
     early = told.spawner.spawn("echo")
     early.load(ECHO)
-    async with keeping(told, early) as keeper:
+    async with forking(told, early) as keeper:
         assert keeper.pid == early.child.pid
         assert await echoed(keeper) == [5, 6, 7, 5]
 
 
 async def test_how_a_runner_ended_is_told(told: Told) -> None:
-    async with keeping(told) as keeper:
+    async with forking(told) as keeper:
         held = Held(keeper.desk, [([1], Sampling(max_tokens=4000))])
         await held.mailbox.take()
         os.kill(pid(keeper), signal.SIGSEGV)
@@ -142,11 +129,11 @@ async def test_how_a_runner_ended_is_told(told: Told) -> None:
 
 
 async def test_a_killed_template_leaves_its_runners_and_is_replaced(told: Told) -> None:
-    async with keeping(told) as one:
+    async with forking(told) as one:
         first = told.template
         first.kill()
         assert await echoed(one) == [5, 6, 7, 5]
-        async with keeping(told) as other:
+        async with forking(told) as other:
             assert await echoed(other) == [5, 6, 7, 5]
             assert told.template.pid != first.pid
             assert not psutil.pid_exists(first.pid)
@@ -158,7 +145,7 @@ async def test_a_template_that_was_of_no_use_is_not_replaced(told: Told) -> None
     never = told.spawner.spawn("echo")
     told.template.kill()
     psutil.Process(told.template.pid).wait(5)
-    async with keeping(told, never) as keeper:  # finds that it never was, and starts again
+    async with forking(told, never) as keeper:  # finds that it never was, and starts again
         assert not told.spawner.pids()
         assert await echoed(keeper) == [5, 6, 7, 5]
     assert [line for line in told.lines if "starting plainly" in line]
@@ -166,7 +153,7 @@ async def test_a_template_that_was_of_no_use_is_not_replaced(told: Told) -> None
 
 async def test_a_template_outlives_the_sleep_of_its_runners(told: Told) -> None:
     before = children()
-    async with keeping(told, upkeep=Upkeep(idle_seconds=0.0, on_demand=True)) as keeper:
+    async with forking(told, upkeep=Upkeep(idle_seconds=0.0, on_demand=True)) as keeper:
         told.spawner.prepare("echo")
         template = told.template.pid
         for wakes in (1, 2, 3):
@@ -179,7 +166,7 @@ async def test_a_template_outlives_the_sleep_of_its_runners(told: Told) -> None:
 
 async def test_a_template_killed_in_its_runners_sleep_is_replaced_by_the_next_request(told: Told) -> None:
     before = children()
-    async with keeping(told, upkeep=Upkeep(idle_seconds=0.0, on_demand=True)) as keeper:
+    async with forking(told, upkeep=Upkeep(idle_seconds=0.0, on_demand=True)) as keeper:
         assert await echoed(keeper) == [5, 6, 7, 5]
         await until_asleep(keeper)
         first = told.template
@@ -194,7 +181,7 @@ async def test_a_template_killed_at_any_moment_of_a_fork_costs_no_answer_and_lea
     told: Told,
 ) -> None:
     chance, before = random.Random(0), children()
-    async with keeping(told, upkeep=Upkeep(idle_seconds=0.0, on_demand=True)) as keeper:
+    async with forking(told, upkeep=Upkeep(idle_seconds=0.0, on_demand=True)) as keeper:
         for _ in range(8):
             assert await echoed(keeper) == [5, 6, 7, 5]
             await until_asleep(keeper)
@@ -209,7 +196,7 @@ async def test_a_template_killed_at_any_moment_of_a_fork_costs_no_answer_and_lea
 
 async def test_a_template_that_hangs_is_replaced(told: Told) -> None:
     upkeep, patience = Upkeep(idle_seconds=0.0, on_demand=True), Patience(load=0.5)
-    async with keeping(told, upkeep=upkeep, patience=patience) as keeper:
+    async with forking(told, upkeep=upkeep, patience=patience) as keeper:
         assert await echoed(keeper) == [5, 6, 7, 5]
         await until_asleep(keeper)
         first = told.template
@@ -264,7 +251,7 @@ async def test_a_real_engine_wakes_from_a_template(engine: str, told: Told, smol
     )  # fmt: skip
     tokenizer = load_tokenizer(smollm2_gguf)
     prompt = tokenizer.encode("The capital of France is", add_special_tokens=False)
-    async with keeping(told, config=config, upkeep=Upkeep(idle_seconds=0.0, on_demand=True)) as keeper:
+    async with forking(told, config=config, upkeep=Upkeep(idle_seconds=0.0, on_demand=True)) as keeper:
         for wakes in (1, 2):
             held = Held(keeper.desk, [(prompt, Sampling(max_tokens=4, temperature=0.0))])
             deltas = await read_all(held, seconds=120)

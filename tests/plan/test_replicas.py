@@ -20,7 +20,7 @@ from openllm.plan import Overrides, Plan, footprint, make_plan
 from openllm.plan.replicas import part
 from openllm.runner.wire import Load, frame
 from openllm.weights.manifest import Manifest
-from tests.fleet.test_keeper import ECHO
+from tests.fleet.keeping import ECHO
 from tests.plan.examples import ALL, ENCODER, GIB, LLAMA, LLAMA_LARGE, SMOLLM2, cpu_host
 from tests.plan.test_plan import because, plan
 

@@ -14,19 +14,21 @@ if TYPE_CHECKING:
     from openllm.weights.manifest import Manifest, Source
 
 
-def options_of(model: str, machine: str | None, settings: Settings) -> list[Option]:
-    """Every way for a model, best first, on the machine of --machine or, with what was made here, on this one.
+def options_of(
+    published: Sequence[Manifest], made: Sequence[Manifest], machine: str | None, settings: Settings
+) -> list[Option]:
+    """Every way for a model, best first, on the machine of --machine or, with what was ``made`` here, on this one.
 
-    Raises as ``resolve.find_published`` does, and ``UsageError`` for an unknown machine.
+    Raises ``UsageError`` for an unknown machine.
     """
-    from openllm.cli.resolve import find_manifests, find_published, other_machine, this_machine
+    from openllm.cli.resolve import other_machine, this_machine
     from openllm.machine import EVERYTHING, engines_installed
     from openllm.plan import options
 
     other = other_machine(machine)
     if other is not None:
-        return options(find_published(model, settings), other, EVERYTHING)
-    return options(find_manifests(model, settings), this_machine(settings), engines_installed())
+        return options(published, other, EVERYTHING)
+    return options((*published, *made), this_machine(settings), engines_installed())
 
 
 def print_forms(published: Sequence[Manifest], made: Sequence[Manifest], here: Collection[str]) -> None:

@@ -65,7 +65,7 @@ def models(
         raise UsageError(
             "--machine wants the name of one model.", hint="Add it: openllm models NAME --machine MACHINE"
         )
-    one = options_of(entries[0].found.name, machine, settings) if len(entries) == 1 else []
+    one = _options(entries[0], machine, settings) if len(entries) == 1 else []
     if json:
         _print_json(entries, one)
     elif len(entries) == 1:
@@ -83,7 +83,7 @@ def _show_unlisted(name: str, machine: str | None, json: bool, settings: Setting
 
     published = find_published(name, settings)
     made = made_manifests(settings.cache, published)
-    found = options_of(name, machine, settings)
+    found = options_of(published, made, machine, settings)
     if json:
         import msgspec
 
@@ -95,6 +95,12 @@ def _show_unlisted(name: str, machine: str | None, json: bool, settings: Setting
           f"{first.context} tokens of context, {first.license or 'unknown licence'}")  # fmt: skip
     print_forms(published, made, _here(published, settings))
     print_options(found, machine)
+
+
+def _options(entry: Entry, machine: str | None, settings: Settings) -> list[Option]:
+    from openllm.weights.inspect import recipe_manifests
+
+    return options_of(recipe_manifests(entry.found), entry.made, machine, settings)
 
 
 def _matching(registry: Registry, name: str | None) -> list[Found]:

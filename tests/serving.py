@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import httpx
 import openai
@@ -95,10 +95,16 @@ class Served:
         """The template process; there is but one."""
         return self._child("openllm-templat")
 
-    def _child(self, name: str) -> psutil.Process:
-        """Raises ``StopIteration`` if there is none."""
-        children = psutil.Process(self.process.pid).children()
-        return next(child for child in children if child.name() == name)
+    def _child(self, name: str, seconds: float = 30) -> psutil.Process:
+        """Waits for it, as a process just started bears its parent's name until it gives itself its own."""
+        deadline = time.monotonic() + seconds
+        while True:
+            for child in psutil.Process(self.process.pid).children():
+                with suppress(psutil.NoSuchProcess):
+                    if child.name() == name:
+                        return child
+            assert time.monotonic() < deadline, f"no {name}: {self.log}"
+            time.sleep(0.01)
 
     @contextmanager
     def still_loading(self) -> Iterator[None]:

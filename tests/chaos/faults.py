@@ -114,17 +114,9 @@ class Injector:
         """As soon as there is a runner."""
         while True:
             try:
-                await asyncio.to_thread(_try, fault, self._server)
-            except (RuntimeError, psutil.NoSuchProcess, IndexError, OSError):
+                await asyncio.to_thread(fault, self._server)
+            except (AssertionError, psutil.NoSuchProcess, IndexError, OSError):
                 await asyncio.sleep(0.02)  # between two runners
             else:
                 self.done.append(fault.__name__)
                 return
-
-
-def _try(fault: Fault, server: Served) -> None:
-    """Raises ``RuntimeError`` if there is no runner."""
-    try:
-        fault(server)
-    except StopIteration:  # cannot leave a thread as it is
-        raise RuntimeError("no runner") from None

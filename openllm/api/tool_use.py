@@ -13,6 +13,7 @@ from openllm.engines.base import Guide
 from openllm.errors import RequestError, quoted
 
 _NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
+_NO_ARGUMENTS: dict[str, Any] = {**_NO_PARAMETERS, "additionalProperties": False}
 
 
 class ToolUse(msgspec.Struct, frozen=True):
@@ -63,7 +64,7 @@ def tool_use(request: ChatRequest) -> ToolUse | None:
         return None
     use = ToolUse(
         shown=[_shown(tool) for tool in tools],
-        schemas={tool.function.name: tool.function.parameters or _NO_PARAMETERS for tool in tools},
+        schemas={tool.function.name: _arguments(tool) for tool in tools},
         most_calls=1 if request.parallel_tool_calls is False else None,
     )
     if not isinstance(choice, NamedTool):
@@ -105,6 +106,13 @@ def _shown(tool: FunctionTool) -> dict[str, Any]:
     function = {"name": sent.pop("name"), "description": sent.pop("description", None) or "", **sent}
     function["parameters"] = tool.function.parameters or _NO_PARAMETERS
     return {"type": "function", "function": function}
+
+
+def _arguments(tool: FunctionTool) -> dict[str, Any]:
+    """The schema that forced arguments are held to. Without parameters none are meant, though to JSON Schema any
+    object would do, and a model that may write anything may go on with it until it is cut."""
+    parameters = tool.function.parameters or _NO_PARAMETERS
+    return _NO_ARGUMENTS if parameters == _NO_PARAMETERS else parameters
 
 
 def _call_schema(name: str, parameters: dict[str, Any]) -> dict[str, Any]:

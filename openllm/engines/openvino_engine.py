@@ -181,6 +181,8 @@ def _properties(config: EngineConfig) -> dict[str, Any]:
         properties["INFERENCE_NUM_THREADS"] = config.threads
     if _PRECISIONS[config.dtype]:
         properties["INFERENCE_PRECISION_HINT"] = _PRECISIONS[config.dtype]
+        if config.dtype == "float32":
+            properties["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 0
     return properties
 
 

@@ -42,11 +42,11 @@ def chat(echo: Served) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="module")
 def reranker(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A small cross-encoder of random weights, in a folder."""
+    """A small cross-encoder of random weights, in a folder; in float32, as a CPU with AMX computes in bfloat16."""
     folder = write_folder(
         tmp_path_factory.mktemp("rerank") / "tiny-rerank", random_model("bert", scores=True), minilm
     )
-    with serving(str(folder)) as server:
+    with serving(str(folder), "--dtype", "float32") as server:
         server.until_ready()
         yield server
 

@@ -76,9 +76,12 @@ def test_the_call_is_valid(client: openai.OpenAI, choice: Any, parallel: bool, t
         max_tokens=400,
     )
     (chosen,) = answer.choices
-    assert chosen.finish_reason == "tool_calls"
     assert chosen.message.content is None
-    calls = chosen.message.tool_calls
+    calls = chosen.message.tool_calls or []
+    if choice == "required" and parallel and chosen.finish_reason == "length":
+        calls = calls[:-1]  # a small model may go on calling until it is cut, in the middle of a call
+    else:
+        assert chosen.finish_reason == "tool_calls"
     assert calls
     assert parallel or len(calls) == 1
     for call in calls:
@@ -87,7 +90,7 @@ def test_the_call_is_valid(client: openai.OpenAI, choice: Any, parallel: bool, t
         if call.function.name == "get_weather":
             assert Weather.model_validate_json(call.function.arguments).unit in "CF"
         else:
-            assert isinstance(json.loads(call.function.arguments), dict)
+            assert json.loads(call.function.arguments) == {}  # it has no parameters
     if choice is NAMED:
         assert [call.function.name for call in calls if call.type == "function"] == ["get_weather"]
 

@@ -48,10 +48,14 @@ def stream(client: openai.OpenAI, content: str, **options: Any) -> str:
     return "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
 
 
+# "What is the capital of France?" is nearly a tie for SmolLM2, even in float32: an answer in French is 8 % less likely
+# than the right one, and the roundings of AMX in bfloat16 turn that over.
+QUESTION = "Name the capital of France."
+
+
 def test_it_knows_the_capital_of_france(real: Served) -> None:
-    question = "What is the capital of France?"
-    assert "Paris" in ask(real.client, question, max_tokens=24)
-    assert "Paris" in stream(real.client, question, max_tokens=24)
+    assert "Paris" in ask(real.client, QUESTION, max_tokens=24)
+    assert "Paris" in stream(real.client, QUESTION, max_tokens=24)
 
 
 def test_a_seed_gives_the_same_answer_and_choices_differ(real: Served) -> None:
@@ -96,7 +100,7 @@ def test_a_killed_engine_is_started_again(real: Served) -> None:
             assert not any(future.done() for future in streams)
         real.runner().kill()
         assert all("runner_died" in future.result(timeout=30) for future in streams)
-    assert "Paris" in ask(real.client, "What is the capital of France?", max_tokens=24)
+    assert "Paris" in ask(real.client, QUESTION, max_tokens=24)
 
 
 def test_a_batch_answers_as_the_same_requests_do(real: Served) -> None:

@@ -10,7 +10,7 @@ import msgspec
 from openllm.api.parameters import ChatRequest
 from openllm.api.template_switches import template_switches
 from openllm.api.tool_use import ToolUse, tool_use
-from openllm.chat.answer_format import NONE, AnswerFormat, forced_parser
+from openllm.chat.answer_format import NONE, AnswerFormat, calls_or_object_parser, forced_parser
 from openllm.chat.call_messages import fit_calls
 from openllm.chat.call_traits import CallTraits, call_traits
 from openllm.chat.messages import Message, template_messages
@@ -18,7 +18,7 @@ from openllm.chat.parsing.parser import AnswerParser
 from openllm.chat.template import ChatTemplate
 from openllm.chat.template_traits import TemplateTraits, template_traits
 from openllm.chat.tokenizer import ChatTokenizer
-from openllm.chat.tool_prompt import ANY_CALL, HOW_TO_CALL, one_call, tell_of_tools
+from openllm.chat.tool_prompt import ANY_CALL, CALL_OR_ANSWER, HOW_TO_CALL, one_call, tell_of_tools
 from openllm.engines.base import Guide
 from openllm.errors import RequestError, UnsupportedParameter
 from openllm.weights.manifest import ChatFormat
@@ -41,6 +41,8 @@ class ChatPrompt(msgspec.Struct, frozen=True):
             return None
         if use is not None and use.forced:
             return forced_parser(use.schemas, use.name, use.most_calls)
+        if use is not None and use.guided:
+            return calls_or_object_parser(use.schemas, use.most_calls)
         if use is None:
             return self.format.parser({}, self.text)
         return self.format.parser(use.schemas, self.text, use.most_calls)
@@ -87,13 +89,14 @@ class ChatPrompter:
         messages = fit_calls(template_messages(request.messages, template.traits), template.calls)
         tools = None
         if use is not None:
-            if template.calls.tools:
+            if template.calls.tools and use.answer is None:
                 tools = use.shown
             else:
                 messages = tell_of_tools(messages, use.shown, self._how(use))
             self._check_use(use, request)
         text = _render(request, template, messages, tools, self.format)
-        guide = _guide(request, use)
+        # response_format is of the answer's text, and calls that are forced leave none.
+        guide = request.guide() if use is None else use.guide() if use.guided else None
         if guide is not None:
             text += self.format.forced_opening(text, use.name if use is not None else None)
         # The template writes the special tokens itself.
@@ -102,13 +105,13 @@ class ChatPrompter:
 
     def _check_use(self, use: ToolUse, request: ChatRequest) -> None:
         """A model whose way of calling is not known may call only where its answer is forced to be one."""
-        if use.forced and request.continue_final_message:
+        if use.guided and request.continue_final_message:
             raise RequestError(
-                "An answer that must be a call cannot go on with a message.",
-                hint='Use tool_choice "auto", or leave continue_final_message out.',
+                "An answer that must be a call, or may be one beside response_format, cannot go on with a message.",
+                hint='Use tool_choice "none", or leave continue_final_message out.',
                 param="continue_final_message",
             )
-        if not use.forced and self.format.tools == NONE:
+        if not use.guided and self.format.tools == NONE:
             raise UnsupportedParameter(
                 "It is not known how this model calls tools, so it cannot choose to.",
                 hint='Force a call (tool_choice "required" or a function), or set chat.tools in a recipe of your own.',
@@ -119,6 +122,8 @@ class ChatPrompter:
         """How the model is told to call, where its template tells it nothing."""
         if use.forced:
             return ANY_CALL if use.name is None else one_call(use.name)
+        if use.answer is not None:
+            return CALL_OR_ANSWER
         how = HOW_TO_CALL.get(self.format.tools)
         if how is None and self.format.tools != NONE:
             raise UnsupportedParameter(
@@ -127,23 +132,6 @@ class ChatPrompter:
                 param="tools",
             )
         return how or ""
-
-
-def _guide(request: ChatRequest, use: ToolUse | None) -> Guide | None:
-    """What the whole answer must look like, by the tools or by the request's own word."""
-    asked = request.guide()
-    if use is None:
-        return asked
-    if use.forced and request.structured_outputs is None:
-        # response_format is of the answer's text, and calls that are forced leave none.
-        return use.guide()
-    if asked is not None:
-        raise RequestError(
-            f"{asked.source} says what the whole answer must look like, so there can be no calls in it.",
-            hint='Use tool_choice "none" where content is wanted and "required" where a call is, or leave one out.',
-            param=asked.source.split(".")[0],
-        )
-    return None
 
 
 def _render(

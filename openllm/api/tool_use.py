@@ -19,32 +19,50 @@ _NO_ARGUMENTS: dict[str, Any] = {**_NO_PARAMETERS, "additionalProperties": False
 class ToolUse(msgspec.Struct, frozen=True):
     """``shown`` is what the model is told, as chat templates take it; ``schemas`` are those of the parameters, by the
     functions' names. ``forced``: the answer must be calls, of the function ``name`` if that is not None.
-    ``most_calls`` None is without limit.
+    ``answer`` is the schema of an answer that is no call, an object, where the request has one. ``most_calls`` None is
+    without limit.
     """
 
     shown: list[dict[str, Any]]
     schemas: dict[str, dict[str, Any]]
     forced: bool = False
     name: str | None = None
+    answer: dict[str, Any] | None = None
     most_calls: int | None = None
 
+    @property
+    def guided(self) -> bool:
+        """Is the answer held to a form of ours?"""
+        return self.forced or self.answer is not None
+
     def guide(self) -> Guide:
-        """What a forced answer must look like: the arguments where the function is known, else calls.
+        """What a guided answer must look like: the arguments where the function is known, else calls, or the answer.
 
         The form is ours, not the model's, as every engine can hold an answer to a JSON Schema.
         """
         if self.name is not None:
             return Guide("json_schema", json.dumps(self.schemas[self.name]), "tools")
         definitions: dict[str, Any] = {}
+        # A list of calls differs from the answer, an object, in its first character.
+        whole = self._calls(definitions, listed=self.most_calls != 1 or self.answer is not None)
+        source = "tools"
+        if self.answer is not None:
+            whole = {"anyOf": [whole, _moved(self.answer, "answer", definitions)]}
+            source = "response_format"
+        return Guide(
+            "json_schema", json.dumps({**whole, "$defs": definitions} if definitions else whole), source
+        )
+
+    def _calls(self, definitions: dict[str, Any], *, listed: bool) -> dict[str, Any]:
         calls = [
             _call_schema(name, _moved(schema, f"tool{index}", definitions))
             for index, (name, schema) in enumerate(self.schemas.items())
         ]
         call = calls[0] if len(calls) == 1 else {"anyOf": calls}
-        whole = call if self.most_calls == 1 else {"type": "array", "items": call, "minItems": 1}
-        return Guide(
-            "json_schema", json.dumps({**whole, "$defs": definitions} if definitions else whole), "tools"
-        )
+        if not listed:
+            return call
+        most = {} if self.most_calls is None else {"maxItems": self.most_calls}
+        return {"type": "array", "items": call, "minItems": 1, **most}
 
 
 def tool_use(request: ChatRequest) -> ToolUse | None:
@@ -62,13 +80,16 @@ def tool_use(request: ChatRequest) -> ToolUse | None:
         return None
     if choice == "none":
         return None
+    _refuse_structured_outputs(request)
     use = ToolUse(
         shown=[_shown(tool) for tool in tools],
         schemas={tool.function.name: _arguments(tool) for tool in tools},
         most_calls=1 if request.parallel_tool_calls is False else None,
     )
+    if choice == "required":
+        return msgspec.structs.replace(use, forced=True)
     if not isinstance(choice, NamedTool):
-        return msgspec.structs.replace(use, forced=choice == "required")
+        return msgspec.structs.replace(use, answer=_answer(request))
     name = choice.function.name
     if name not in use.schemas:
         raise RequestError(
@@ -77,6 +98,16 @@ def tool_use(request: ChatRequest) -> ToolUse | None:
             param="tool_choice",
         )
     return msgspec.structs.replace(use, forced=True, name=name, most_calls=1)
+
+
+def _refuse_structured_outputs(request: ChatRequest) -> None:
+    request.guide()  # there may be too much even without tools
+    if request.structured_outputs is not None:
+        raise RequestError(
+            "structured_outputs says what the whole answer must look like, so there can be no calls in it.",
+            hint='Use tool_choice "none" where content is wanted and "required" where a call is, or leave one out.',
+            param="structured_outputs",
+        )
 
 
 def _check(tool: FunctionTool, index: int, tools: list[FunctionTool]) -> None:
@@ -98,6 +129,22 @@ def _check(tool: FunctionTool, index: int, tools: list[FunctionTool]) -> None:
             hint="Correct the schema.",
             param=f"{where}.parameters",
         )
+
+
+def _answer(request: ChatRequest) -> dict[str, Any] | None:
+    """The schema of an answer that is no call."""
+    guide = request.guide()
+    if guide is None:
+        return None
+    schema: dict[str, Any] = json.loads(guide.text) if guide.text else {"type": "object"}
+    fault = schema_fault(schema)
+    if not fault and schema.get("type") != "object":
+        fault = "#/type must be object, to tell an answer from a call"
+    if fault:
+        raise RequestError(
+            f"{guide.source} cannot be used: {fault}.", hint="Correct the schema.", param=guide.source
+        )
+    return schema
 
 
 def _shown(tool: FunctionTool) -> dict[str, Any]:

@@ -117,5 +117,10 @@ def forced_parser(tools: Tools, name: str | None, most_calls: int | None) -> Ans
     return AnswerParser(lambda source, out: forced.forced_calls(source, out, tools), most_calls)
 
 
+def calls_or_object_parser(tools: Tools, most_calls: int | None) -> AnswerParser:
+    """For an answer that a guide forces to be a list of calls of ``tools``, or an object."""
+    return AnswerParser(lambda source, out: forced.calls_or_object(source, out, tools), most_calls)
+
+
 def _read_text(source: Incoming, out: Outgoing, tools: Tools) -> Steps[None]:
     return source.rest(out.text)

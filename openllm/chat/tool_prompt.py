@@ -14,6 +14,11 @@ ANY_CALL = (
     "Answer with nothing but the calls that help with the request, as JSON: "
     '[{"name": "the function\'s name", "parameters": {"its parameters": "their values"}}]'
 )
+CALL_OR_ANSWER = (
+    "Where calls help with the request, answer with nothing but them, as JSON: "
+    '[{"name": "the function\'s name", "parameters": {"its parameters": "their values"}}]. '
+    "Where none is needed, give the answer as a JSON object."
+)
 HOW_TO_CALL: Mapping[str, str] = {
     # deepseek-ai/DeepSeek-V3.1, the model card: its template leaves this to whoever writes the system message.
     "deepseek_v3": "To call functions, end your answer with exactly this, the arguments being a JSON object:\n"

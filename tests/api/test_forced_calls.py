@@ -144,3 +144,42 @@ def test_a_response_format_is_of_the_text_that_a_forced_call_leaves_out(client: 
     assert plain
     assert both.message.tool_calls
     assert both.message.tool_calls[0].to_dict()["function"] == plain[0].to_dict()["function"]
+
+
+@pytest.mark.parametrize("question", ["What is the weather in Paris?", "Who wrote Hamlet?", "Hello!"])
+@pytest.mark.parametrize("temperature", [0, 1])
+def test_a_call_or_an_answer_in_form(client: openai.OpenAI, question: str, temperature: float) -> None:
+    """``tool_choice`` auto beside ``response_format``: which of them comes is the model's choice."""
+    schema = {
+        "type": "object",
+        "properties": {"answer": {"type": "string", "maxLength": 40}},
+        "required": ["answer"],
+        "additionalProperties": False,
+    }
+    options: Any = {
+        "model": MODEL,
+        "messages": [{"role": "user", "content": question}],
+        "tools": TOOLS,
+        "parallel_tool_calls": False,
+        "response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}},
+        "temperature": temperature,
+        "seed": 1,
+    }
+    (chosen,) = client.chat.completions.create(**options).choices
+    calls = chosen.message.tool_calls
+    if calls:
+        assert chosen.finish_reason == "tool_calls"
+        assert chosen.message.content is None
+        assert [call.type for call in calls] == ["function"]
+        (call,) = [each.to_dict()["function"] for each in calls]
+        arguments = json.loads(call["arguments"])
+        assert arguments == {} if call["name"] == "now" else Weather.model_validate(arguments).unit in "CF"
+    else:
+        assert chosen.finish_reason == "stop"
+        assert list(json.loads(chosen.message.content or "")) == ["answer"]
+    with client.chat.completions.stream(**options) as stream:
+        streamed = stream.get_final_completion().choices[0].message
+    assert (streamed.content or None) == chosen.message.content
+    assert [each.function.arguments for each in streamed.tool_calls or []] == [
+        each.to_dict()["function"]["arguments"] for each in calls or []
+    ]

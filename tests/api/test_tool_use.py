@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 
 from openllm.api.parameters import ChatRequest
 from openllm.api.tool_use import tool_use
-from openllm.chat.answer_format import forced_parser
+from openllm.chat.answer_format import calls_or_object_parser, forced_parser
 from openllm.errors import RequestError
 from tests.chat.answers import read
 
@@ -109,3 +109,57 @@ def test_where_nothing_is_called(options: dict[str, Any]) -> None:
 def test_tools_are_checked_even_where_nothing_is_called() -> None:
     with pytest.raises(RequestError):
         use_of(tools=[*TOOLS, TOOLS[0]], tool_choice="none")
+
+
+PERSON: dict[str, Any] = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}, "boss": {"$ref": "#"}},
+    "required": ["name"],
+    "additionalProperties": False,
+}
+AS_PERSON = {"type": "json_schema", "json_schema": {"name": "person", "schema": PERSON}}
+
+
+class TestCallsOrAnAnswer:
+    """``tool_choice`` auto beside ``response_format``."""
+
+    @pytest.mark.parametrize("answer", [[NOW], [WEATHER, NOW]])
+    def test_calls(self, answer: list[dict[str, Any]]) -> None:
+        use = use_of(response_format=AS_PERSON)
+        Draft202012Validator(json.loads(use.guide().text)).validate(answer)
+        found = read(calls_or_object_parser(use.schemas, use.most_calls), *json.dumps(answer))
+        assert found.text == ""
+        assert found.parsed() == [(call["name"], call["parameters"]) for call in answer]
+
+    @pytest.mark.parametrize("answer", ['{"name": "Ann"}', '\n {"name": "Ann", "boss": {"name": "[]"}}'])
+    def test_an_answer(self, answer: str) -> None:
+        use = use_of(response_format=AS_PERSON, parallel_tool_calls=False)
+        Draft202012Validator(json.loads(use.guide().text)).validate(json.loads(answer))
+        found = read(calls_or_object_parser(use.schemas, use.most_calls), *answer)
+        assert (found.text, found.calls) == (answer, ())
+
+    @pytest.mark.parametrize(
+        "answer", [[], NOW, {"name": 1}, {}, {"name": "Ann", "boss": {}}, [{"name": "Ann"}]]
+    )
+    def test_the_guide_refuses(self, answer: Any) -> None:
+        schema = json.loads(use_of(response_format=AS_PERSON).guide().text)
+        assert not Draft202012Validator(schema).is_valid(answer)
+
+    def test_one_call_at_most(self) -> None:
+        use = use_of(response_format={"type": "json_object"}, parallel_tool_calls=False)
+        checks = Draft202012Validator(json.loads(use.guide().text))
+        assert checks.is_valid([NOW])
+        assert checks.is_valid({"any": 1})
+        assert not checks.is_valid([NOW, NOW])
+
+    @pytest.mark.parametrize("schema", [{"type": "array"}, {}, {"anyOf": [{"type": "object"}]}])
+    def test_an_answer_that_may_be_a_list_is_refused(self, schema: dict[str, Any]) -> None:
+        shape = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+        with pytest.raises(RequestError, match="type must be object"):
+            use_of(response_format=shape)
+
+    @pytest.mark.parametrize("options", [{}, {"tool_choice": "required"}, {"response_format": AS_PERSON}])
+    def test_structured_outputs_leave_no_room_for_calls(self, options: dict[str, Any]) -> None:
+        with pytest.raises(RequestError) as caught:
+            use_of(structured_outputs={"regex": "a+"}, **options)
+        assert caught.value.param == "structured_outputs"

@@ -1,4 +1,4 @@
-"""Answers that guided decoding forced to be calls, whatever the model's own format is."""
+"""Answers that guided decoding forced into a form, whatever the model's own format of calls is."""
 
 from __future__ import annotations
 
@@ -15,6 +15,19 @@ def forced_function(source: Incoming, out: Outgoing, name: str) -> Steps[None]:
         return
     out.begin(name)
     yield from source.rest(out.arguments)
+
+
+def calls_or_object(source: Incoming, out: Outgoing, tools: Tools) -> Steps[None]:
+    """The whole answer is a list of calls, or an object, which is text."""
+    source.record()
+    yield from source.space()
+    first = yield from source.peek()
+    space = source.recorded()
+    if first == "[":
+        yield from forced_calls(source, out, tools)
+    else:
+        out.text(space)
+        yield from source.rest(out.text)
 
 
 def forced_calls(source: Incoming, out: Outgoing, tools: Tools) -> Steps[None]:

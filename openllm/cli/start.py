@@ -170,7 +170,7 @@ def _start_one(chosen: _Chosen, model: str, memory: int | None) -> None:
             spawner.prepare(plan.engine, threads=options.threads)
         elif forks and plan.engine != likely:
             # Later runners come from this one's template.
-            early.child.kill()
+            early.discard()
             spawner.close()
             early = spawner.spawn(plan.engine, threads=options.threads)
         supply = _supply(plan, settings, engine_options)
@@ -179,7 +179,7 @@ def _start_one(chosen: _Chosen, model: str, memory: int | None) -> None:
             _load_early(early, supply)
     except BaseException:
         if early is not None:
-            early.child.kill()
+            early.discard()
         spawner.close()
         raise
     offer = _offer(supply, tuple(dict.fromkeys((plan.name, model))), front, early=early)

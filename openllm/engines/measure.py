@@ -114,9 +114,10 @@ class _Talk:
 
 def _openvino_score(config: EngineConfig, windows: list[list[int]]) -> tuple[float, int]:
     """The pipeline has no logprobs of prompts, so the graph is run by itself, in the precision of the pipeline's."""
+    from openllm.engines.openvino_precision import precision
     from openllm.engines.openvino_score import score
 
-    return score(Path(config.path), windows)
+    return score(Path(config.path), windows, precision(config.dtype, config.quantization))
 
 
 def main() -> int:

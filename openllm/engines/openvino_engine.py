@@ -23,11 +23,11 @@ from openllm.engines.openvino_guide import structured_output
 from openllm.engines.openvino_guided import Guided, open_guided
 from openllm.engines.openvino_model import ModelFacts, read_facts
 from openllm.engines.openvino_packages import genai, ov
+from openllm.engines.openvino_precision import PRECISIONS, precision
 from openllm.engines.openvino_sampling import check_sampling
 from openllm.engines.openvino_sequence import Sequence
 from openllm.errors import RunnerFailed, UnsupportedOption
 
-_PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "auto": ""}
 # Property value, bytes of a number, further bytes per token and head (scale and zero point, f32 each).
 _KV_FORMS = {
     "float32": ("f32", 4.0, 0),
@@ -162,7 +162,7 @@ def _refuse_options(config: EngineConfig) -> None:
             "The openvino engine cannot split a model.", hint="Use --backend vllm.", param="tensor_parallel"
         )
     for name, value, known in (
-        ("dtype", config.dtype, _PRECISIONS),
+        ("dtype", config.dtype, PRECISIONS),
         ("kv_cache_dtype", config.kv_cache_dtype, _KV_FORMS),
     ):
         if value not in known:
@@ -176,13 +176,10 @@ def _properties(config: EngineConfig) -> dict[str, Any]:
         "KV_CACHE_PRECISION": _KV_FORMS[config.kv_cache_dtype][0],
         # Pinned threads wait for their core while the front uses it: 16 % more CPU time a step, no faster alone.
         "ENABLE_CPU_PINNING": False,
+        **precision(config.dtype, config.quantization),
     }
     if config.threads:
         properties["INFERENCE_NUM_THREADS"] = config.threads
-    if _PRECISIONS[config.dtype]:
-        properties["INFERENCE_PRECISION_HINT"] = _PRECISIONS[config.dtype]
-        if config.dtype == "float32":
-            properties["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 0
     return properties
 
 

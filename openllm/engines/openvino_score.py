@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openvino as ov
 
 
-def score(folder: Path, windows: list[list[int]]) -> tuple[float, int]:
-    """The sum of log probabilities of all tokens but each window's first, and their number. Blocks."""
-    compiled = ov.Core().compile_model(folder / "openvino_model.xml", "CPU")
+def score(folder: Path, windows: list[list[int]], properties: dict[str, Any]) -> tuple[float, int]:
+    """The sum of log probabilities of all tokens but each window's first, and their number; ``properties`` are the
+    plugin's. Blocks."""
+    compiled = ov.Core().compile_model(folder / "openvino_model.xml", "CPU", properties)
     request = compiled.create_infer_request()
     names = {name for port in compiled.inputs for name in port.get_names()}
     total, count = 0.0, 0

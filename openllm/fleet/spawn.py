@@ -45,6 +45,11 @@ class Spawned:
         with contextlib.suppress(OSError):
             self.sock.sendall(frame(Load(config)))
 
+    def discard(self) -> None:
+        """End it at once; nobody has come to talk to it."""
+        self.child.kill()
+        self.sock.close()
+
 
 class Spawner(Protocol):
     """Starts runners."""

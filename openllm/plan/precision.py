@@ -96,6 +96,8 @@ def stored_kv_dtype(route: Route, dtype: str, kv_cache_dtype: str) -> str:
 def _best_dtype(route: Route, machine: Machine) -> tuple[str, str]:
     stored = route.manifest.dtype
     if route.engine == "openvino":
+        if route.quantization == "int8":
+            return "auto", "int8 weights meet activations of 8 bit where the CPU can, the rest is float32"
         return "auto", "OpenVINO picks the precision that this CPU computes fastest"
     if route.engine == "echo":
         return "auto", "nothing is computed"

@@ -11,6 +11,7 @@ import pytest
 
 from openllm.engines.openvino_quantize import write_ir
 from openllm.engines.openvino_safetensors import read_folder_model
+from openllm.engines.openvino_precision import precision
 from openllm.engines.openvino_score import score
 from openllm.engines.openvino_weights import _fit_int4, float32
 from openllm.errors import UnsupportedOption
@@ -34,7 +35,7 @@ def torch_score(folder: Path, windows: list[list[int]]) -> float:
 
 def test_a_folder_is_read_exactly(tiny: Path, tmp_path: Path) -> None:
     ov.save_model(read_folder_model(tiny, float32), tmp_path / "openvino_model.xml", compress_to_fp16=False)
-    total, count = score(tmp_path, IDS)
+    total, count = score(tmp_path, IDS, precision("float32", "none"))
     assert count == 98
     assert total == pytest.approx(torch_score(tiny, IDS), rel=1e-4)
 
@@ -52,7 +53,7 @@ def test_weights_are_stored_in_few_bits(mode: str, types: set[str], tiny: Path, 
     matrices = 2 * (128 * 256 + 128 * 128 + 3 * 128 * 256)  # of both layers: qkv, output, gate, up, down
     assert sizes["u4" if mode == "int4" else "u8"] >= matrices
     assert sizes.get("f32", 0) < 10_000
-    total, _ = score(tmp_path, IDS)
+    total, _ = score(tmp_path, IDS, precision("auto", mode))
     assert total == pytest.approx(torch_score(tiny, IDS), rel=0.02)
 
 

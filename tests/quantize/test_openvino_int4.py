@@ -9,9 +9,9 @@ import numpy as np
 import openvino as ov
 import pytest
 
+from openllm.engines.openvino_precision import precision
 from openllm.engines.openvino_quantize import write_ir
 from openllm.engines.openvino_safetensors import read_folder_model
-from openllm.engines.openvino_precision import precision
 from openllm.engines.openvino_score import score
 from openllm.engines.openvino_weights import _fit_int4, float32
 from openllm.errors import UnsupportedOption

@@ -95,8 +95,7 @@ class ChatPrompter:
                 messages = tell_of_tools(messages, use.shown, self._how(use))
             self._check_use(use, request)
         text = _render(request, template, messages, tools, self.format)
-        # response_format is of the answer's text, and calls that are forced leave none.
-        guide = request.guide() if use is None else use.guide() if use.guided else None
+        guide = request.guide() if use is None else use.guide()
         if guide is not None:
             text += self.format.forced_opening(text, use.name if use is not None else None)
         # The template writes the special tokens itself.

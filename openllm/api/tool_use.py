@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from openllm.api.parameters import ChatRequest, FunctionTool, NamedTool
+from openllm.api.parameters import ChatRequest, FunctionTool, JsonObjectFormat, JsonSchemaFormat, NamedTool
 from openllm.chat.json_schema import schema_fault
 from openllm.engines.base import Guide
 from openllm.errors import RequestError, quoted
@@ -35,11 +35,14 @@ class ToolUse(msgspec.Struct, frozen=True):
         """Is the answer held to a form of ours?"""
         return self.forced or self.answer is not None
 
-    def guide(self) -> Guide:
+    def guide(self) -> Guide | None:
         """What a guided answer must look like: the arguments where the function is known, else calls, or the answer.
+        None for another one.
 
         The form is ours, not the model's, as every engine can hold an answer to a JSON Schema.
         """
+        if not self.guided:
+            return None
         if self.name is not None:
             return Guide("json_schema", json.dumps(self.schemas[self.name]), "tools")
         definitions: dict[str, Any] = {}
@@ -101,7 +104,6 @@ def tool_use(request: ChatRequest) -> ToolUse | None:
 
 
 def _refuse_structured_outputs(request: ChatRequest) -> None:
-    request.guide()  # there may be too much even without tools
     if request.structured_outputs is not None:
         raise RequestError(
             "structured_outputs says what the whole answer must look like, so there can be no calls in it.",
@@ -133,17 +135,19 @@ def _check(tool: FunctionTool, index: int, tools: list[FunctionTool]) -> None:
 
 def _answer(request: ChatRequest) -> dict[str, Any] | None:
     """The schema of an answer that is no call."""
-    guide = request.guide()
-    if guide is None:
-        return None
-    schema: dict[str, Any] = json.loads(guide.text) if guide.text else {"type": "object"}
+    match request.response_format:
+        case JsonObjectFormat():
+            return {"type": "object"}
+        case JsonSchemaFormat(json_schema=named):
+            schema = named.schema_
+        case _:
+            return None
     fault = schema_fault(schema)
     if not fault and schema.get("type") != "object":
         fault = "#/type must be object, to tell an answer from a call"
     if fault:
-        raise RequestError(
-            f"{guide.source} cannot be used: {fault}.", hint="Correct the schema.", param=guide.source
-        )
+        where = "response_format.json_schema.schema"
+        raise RequestError(f"{where} cannot be used: {fault}.", hint="Correct the schema.", param=where)
     return schema
 
 

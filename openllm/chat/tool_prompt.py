@@ -10,13 +10,10 @@ from openllm.chat.messages import Message
 from openllm.chat.tool_calls.deepseek_v3 import written_call
 
 _HEAD = "You can call these functions. Each line is one of them, with the JSON Schema of its parameters:"
-ANY_CALL = (
-    "Answer with nothing but the calls that help with the request, as JSON: "
-    '[{"name": "the function\'s name", "parameters": {"its parameters": "their values"}}]'
-)
+_CALLS = '[{"name": "the function\'s name", "parameters": {"its parameters": "their values"}}]'
+ANY_CALL = f"Answer with nothing but the calls that help with the request, as JSON: {_CALLS}"
 CALL_OR_ANSWER = (
-    "Where calls help with the request, answer with nothing but them, as JSON: "
-    '[{"name": "the function\'s name", "parameters": {"its parameters": "their values"}}]. '
+    f"Where calls help with the request, answer with nothing but them, as JSON: {_CALLS}. "
     "Where none is needed, give the answer as a JSON object."
 )
 HOW_TO_CALL: Mapping[str, str] = {

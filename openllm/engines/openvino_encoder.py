@@ -15,10 +15,10 @@ from openllm.engines.encoding_queue import EncodingQueue
 from openllm.engines.openvino_encoder_graph import Head, add_head, hidden_states
 from openllm.engines.openvino_encoder_weights import dense_layer, read_model
 from openllm.engines.openvino_packages import ov
+from openllm.engines.openvino_precision import PRECISIONS, precision
 from openllm.engines.openvino_weights import FORMS
 from openllm.errors import CorruptFile, RunnerFailed, UnsupportedOption
 
-_PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "auto": ""}
 _IR_MODEL = "openvino_model.xml"
 _FORMS = {"none": "float32", "int8": "int8"}
 # Padded tokens of one batch: 512 took a quarter less CPU a text than 4,096 (all-MiniLM-L6-v2, AVX2).
@@ -127,7 +127,7 @@ def _refuse_options(config: EngineConfig) -> None:
     """What the plan would not have chosen."""
     for param, given, known in (
         ("device", config.device, ("cpu",)),
-        ("dtype", config.dtype, tuple(_PRECISIONS)),
+        ("dtype", config.dtype, PRECISIONS),
         ("quantize", config.quantization, tuple(_FORMS)),
     ):
         if given not in known and not (param == "quantize" and (Path(config.path) / _IR_MODEL).is_file()):
@@ -143,6 +143,4 @@ def _properties(config: EngineConfig) -> dict[str, Any]:
     properties: dict[str, Any] = {"ENABLE_CPU_PINNING": False}
     if config.threads:
         properties["INFERENCE_NUM_THREADS"] = config.threads
-    if _PRECISIONS[config.dtype]:
-        properties["INFERENCE_PRECISION_HINT"] = _PRECISIONS[config.dtype]
-    return properties
+    return {**properties, **precision(config.dtype, config.quantization)}
